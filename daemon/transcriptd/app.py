@@ -1,0 +1,385 @@
+"""The daemon as a whole: what is wired to what, and the order of starting and stopping.
+
+`serve` reads as the life of the process: start, be ready, work until told to stop, drain, close.
+The only module that knows all the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import TYPE_CHECKING, Self
+
+from transcriptd import identity, notify
+from transcriptd.budget import Budget
+from transcriptd.debounce import Debounce
+from transcriptd.gate import Gate
+from transcriptd.health import Health
+from transcriptd.journal import Journal
+from transcriptd.layout import Names
+from transcriptd.lock import Lock
+from transcriptd.logs import get_logger
+from transcriptd.model import State
+from transcriptd.pool import Pool
+from transcriptd.report import Report
+from transcriptd.sources import open_sources
+from transcriptd.status import Standing, Status
+from transcriptd.stores import open_store
+from transcriptd.stores.patience import Patience
+from transcriptd.upload import Uploader
+from transcriptd.watch import Watch
+from transcriptd.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from transcriptd.config import Config
+    from transcriptd.errors import StoreError
+    from transcriptd.model import Session
+    from transcriptd.stores import Store
+
+log = get_logger("transcriptd.app")
+
+_BEAT_S = 30.0
+_SUMMARY_S = 300.0
+_FOREIGN_S = 3600.0
+_REQUESTS_A_TURN = 6  # of full size: a generation is read, copied, read back, then replaced
+_HOPELESS_PROBES = 3
+_WAITS = Standing(State.PENDING, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a pass over everything ended: what is not archived, by session id and why."""
+
+    archived: int
+    left: tuple[dict[str, str], ...]
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.left
+
+
+class Daemon:
+    """Everything that runs, wired. Use as `async with`; see `serve` for the order of things."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        self.config = config
+        self.status = Status()
+        self.store: Store | None = None if config.store == "disabled" else open_store(config)
+        self.gate = Gate(config.workers, on_change=self._store_changed)
+        self.journal = Journal(config.state_dir / "journal.db", on_trouble=self._journal_changed)
+        self.sources = open_sources(config, environ)
+        self._closing = AsyncExitStack()
+        self._lock = Lock(config.state_dir / "lock")
+        self._stopping = asyncio.Event()
+        self._summary_due = 0.0
+
+    async def __aenter__(self) -> Self:
+        config = self.config
+        async with AsyncExitStack() as opened:
+            opened.enter_context(self._lock)
+            names = Names(config.prefix, identity.writer(config.state_dir, config.machine))
+            await opened.enter_async_context(self.journal)
+            if self.store is not None:
+                opened.push_async_callback(self.store.close)
+            self.pool, self.watches = self._wire(names)
+            self._closing = opened.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._closing.aclose()
+
+    def _wire(self, names: Names) -> tuple[Pool | None, list[Watch]]:
+        config = self.config
+        if self.store is None:
+            missing = ", ".join(config.missing)
+            self.status.degrade(
+                "disabled",
+                f"nothing is archived: {missing} not set",
+                "set all of the CODETETHER_HISTORY_S3_* variables, or none",
+            )
+            return None, []
+        uploader = Uploader(self.store, self.journal, names, on_foreign=self._foreign_writer)
+        worker = Worker(
+            sources=self.sources,
+            journal=self.journal,
+            uploader=uploader,
+            gate=self.gate,
+            budget=Budget(config.memory_budget),
+            status=self.status,
+            names=names,
+            max_document=config.max_document,
+        )
+        pool = Pool(
+            worker.attempt,
+            workers=config.workers,
+            debounce=Debounce(config.debounce.quiet, config.debounce.max_wait),
+            on_failure=worker.failed,
+        )
+        watches = [
+            Watch(
+                source,
+                self.journal,
+                self.status,
+                on_change=pool.touch,
+                on_wake=self.gate.reset,
+                quiet_s=config.debounce.quiet,
+                rescan_s=config.watch.rescan,
+                force_polling=config.watch.force_polling,
+            )
+            for source in self.sources.values()
+        ]
+        return pool, watches
+
+    async def start(self) -> None:
+        """Scan everything once. Never waits for the store."""
+        if self.store is not None:
+            archive = f"{self.config.prefix} in {self.store.place}"
+            if await self.journal.belongs_to(archive):
+                hint = "the sources are archived anew here; the old archive stays as it is"
+                log.warning("archive.changed", hint=hint)
+        for watch in self.watches:
+            await watch.start()
+        if self.pool is not None:
+            for record in self.journal.without_document():
+                self.pool.settle(record.session)
+        self.status.ready = True
+
+    async def run(self) -> None:
+        """Watch and archive until `stop`."""
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(watch.run(), name="watch") for watch in self.watches]
+            running.append(tasks.create_task(self._summarise_outages(), name="summary"))
+            working = self._start_pool(tasks)
+            await self._stopping.wait()
+            self.status.stopping = True
+            await _cancel(running)
+            await self._drain()
+            await _cancel(working)
+
+    def stop(self) -> None:
+        """Begin to stop: one last scan, drain, close."""
+        self._stopping.set()
+
+    async def sync(self, timeout_s: float) -> Result:
+        """Make everything due now and wait until it is archived, or `timeout_s` is over."""
+        if self.pool is None:
+            return Result(0, ({"session": "*", "state": State.DISABLED.value},))
+        before = self.status.events["archived"]
+        asked = monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for watch in self.watches:
+                    await watch.scan()
+                self.gate.reset()
+                self.pool.hurry()
+                asked = monotonic()
+                await self.pool.worked_off()
+        left = self._left(monotonic() - asked)
+        return Result(self.status.events["archived"] - before, left)
+
+    async def sync_once(self, timeout_s: float) -> Result:
+        """Do one pass over everything without a running daemon."""
+        async with asyncio.TaskGroup() as tasks:
+            working = self._start_pool(tasks)
+            await self.start()
+            result = await self.sync(timeout_s)
+            await _cancel(working)
+        return result
+
+    def _start_pool(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        return [tasks.create_task(self.pool.run(), name="pool")] if self.pool else []
+
+    def _left(self, for_s: float) -> tuple[dict[str, str], ...]:
+        """Name what is not archived, with the reason; changes younger than `for_s` do not count."""
+        assert self.pool is not None
+        standings = self.status.sessions
+        left = dict.fromkeys(self.pool.waiting(for_s=for_s), _WAITS)
+        left |= {s: each for s, each in standings.items() if each.state is State.QUARANTINED}
+        said = ((session, standings.get(session, each)) for session, each in left.items())
+        roots = tuple(
+            {
+                "session": "*",
+                "path": str(root),
+                "state": State.QUARANTINED.value,
+                "reason": "root_unreadable",
+                "message": why,
+            }
+            for watch in self.watches
+            for root, why in watch.unreadable.items()
+        )
+        return roots + tuple(
+            {
+                "session": session.id,
+                "path": str(session.path),
+                "state": standing.state.value,
+                "reason": standing.reason,
+                "message": standing.message,
+            }
+            for session, standing in said
+        )
+
+    async def _drain(self) -> None:
+        if self.pool is None:
+            return
+        log.info(
+            "daemon.draining",
+            waiting=len(self.pool.waiting()),
+            at_most_s=self.config.drain,
+            hint="a second signal ends at once",
+        )
+        notify.extend(self.config.drain + 5)
+        ending = [
+            asyncio.create_task(self._work_off(self.pool), name="drain"),
+            asyncio.create_task(self._despair(), name="despair"),
+        ]
+        await asyncio.wait(ending, timeout=self.config.drain, return_when=asyncio.FIRST_COMPLETED)
+        await _cancel(ending)
+        left = len(self.pool.waiting())
+        if left:
+            log.info("daemon.drained", left=left, hint="archived at the next start")
+        else:
+            log.info("daemon.drained", left=0)
+
+    async def _work_off(self, pool: Pool) -> None:
+        for watch in self.watches:
+            await watch.scan()
+        self.gate.reset()
+        pool.hurry()
+        await pool.worked_off()
+
+    async def _despair(self) -> None:
+        """Return when half of the drain is over and the store still does not answer."""
+        await asyncio.sleep(self.config.drain / 2)
+        await self.gate.hopeless(_HOPELESS_PROBES)
+
+    async def _summarise_outages(self) -> None:
+        """Say every five minutes that an outage goes on."""
+        while True:
+            await asyncio.sleep(_SUMMARY_S)
+            foreign = self.status.degraded.get("foreign_writer")
+            if foreign and time() - foreign.since > _FOREIGN_S:
+                self.status.recover("foreign_writer")  # said again when it happens again
+            for trouble in self.status.degraded.values():
+                waiting = len(self.pool.waiting()) if self.pool else 0
+                log.warning("daemon.still_degraded", reason=trouble.reason, waiting=waiting)
+
+    def makes_progress(self) -> bool:
+        """Whether no worker has been at one session for longer than any deadline allows."""
+        if self.pool is None or self.gate.error is not None:
+            return True
+        now = monotonic()
+        longest = _REQUESTS_A_TURN * Patience().deadline(self.config.max_document)
+        return all(now - since < longest for since in self.pool.working_since.values())
+
+    def _store_changed(self, error: StoreError | None) -> None:
+        troubles = {"store_unreachable", "store_slow", "store_failing"}
+        troubles |= {"auth", "denied", "bucket_missing"}
+        if error is None:
+            self.status.recover(*troubles)
+        else:
+            self.status.recover(*(troubles - {error.degraded}))
+            self.status.degrade(error.degraded, str(error), error.hint)
+
+    def _journal_changed(self, error: Exception | None) -> None:
+        if error is None:
+            self.status.recover("journal")
+        else:
+            self.status.degrade(
+                "journal",
+                f"the journal cannot be written ({error}); it goes on in memory",
+                f"look at the disk of {self.config.state_dir}",
+            )
+
+    def _foreign_writer(self, session: Session) -> None:
+        self.status.degrade(
+            "foreign_writer",
+            f"somebody else writes to the keys of session {session.id}",
+            "give the CODETETHER_HISTORY_S3_* variables to transcriptd alone, not to CodeTether",
+        )
+
+
+async def serve(config: Config, environ: Mapping[str, str]) -> int:
+    """Run the daemon until it is told to stop; return the exit status.
+
+    Raises `LockHeld` where another daemon runs on the same state directory or socket.
+    """
+    async with Daemon(config, environ) as daemon:
+        _say_where(daemon)
+        with _signals(daemon.stop):
+            async with Health(daemon.config.health, Report(daemon), daemon.sync):
+                await daemon.start()
+                notify.ready()
+                log.info("daemon.started", sessions=sum(w.files for w in daemon.watches))
+                beating = asyncio.create_task(_beat(daemon, environ), name="watchdog")
+                try:
+                    await daemon.run()
+                finally:
+                    notify.stopping()
+                    await _cancel([beating])
+    log.info("daemon.stopped")
+    return 0
+
+
+def _say_where(daemon: Daemon) -> None:
+    config = daemon.config
+    if daemon.store is None:
+        return
+    said = {"place": daemon.store.place, "machine": config.machine}
+    if config.store == "local" and config.origin["local.path"] == "default":
+        said["hint"] = "set s3.bucket, or the CODETETHER_HISTORY_S3_* variables, to archive to S3"
+    log.info("archive.opened", **said)
+
+
+async def _beat(daemon: Daemon, environ: Mapping[str, str]) -> None:
+    """Tell systemd that we live and how we are, as long as the workers make progress."""
+    interval = notify.watchdog_interval(environ)
+    said = ""
+    while True:
+        if daemon.makes_progress():
+            notify.watchdog()
+        text = _summary(daemon)
+        if text != said:
+            notify.status(text)
+            said = text
+        await asyncio.sleep(interval or _BEAT_S)
+
+
+def _summary(daemon: Daemon) -> str:
+    waiting = len(daemon.pool.waiting()) if daemon.pool else 0
+    troubles = ", ".join(daemon.status.degraded)
+    files = sum(watch.files for watch in daemon.watches)
+    return f"{files} sessions, {waiting} waiting" + (f"; degraded: {troubles}" if troubles else "")
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Stop at the first SIGTERM or SIGINT; the second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    wanted = (signal.SIGTERM, signal.SIGINT)
+
+    def first(number: signal.Signals) -> None:
+        log.info("signal.received", signal=number.name)
+        for each in wanted:
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+        stop()
+
+    for each in wanted:
+        loop.add_signal_handler(each, first, each)
+    try:
+        yield
+    finally:
+        for each in wanted:
+            loop.remove_signal_handler(each)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,186 @@
+"""`transcriptd sync`: archive everything now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from transcriptd import client, logs
+from transcriptd.cli.options import config_option
+from transcriptd.cli.run import loop_factory, refuse_state
+from transcriptd.errors import LockHeld
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from transcriptd.config import Config
+
+_POLL_S = 0.25
+_GRACE_S = 5.0  # for an answer that comes when the time is over
+_LONGEST_S = 24 * 3600
+
+
+@click.command(
+    "sync",
+    epilog="""\b
+Examples:
+  transcriptd sync                       before a shutdown, or after an outage
+  transcriptd sync --timeout 300 --json | jq -r '.left[].session'
+""",
+)
+@click.option("timeout_s", "--timeout", metavar="S", default=60.0, show_default=True,
+              type=click.FloatRange(0, _LONGEST_S, min_open=True),
+              help="How many seconds it may take.")  # fmt: skip
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
+@config_option
+def command(config: Config, timeout_s: float, *, as_json: bool) -> None:
+    """Archive everything now, and name what could not be archived.
+
+    Through the running daemon where there is one, else in this process. Exit status 0 if all is
+    archived, 1 if not, 75 if a daemon runs that does not answer.
+    """
+    with _Bar(shown=sys.stderr.isatty() and not as_json) as bar:
+        outcome = _through_daemon(config, timeout_s, bar)
+        where = ""
+        if outcome is not None:
+            looked = _looked_by_daemon(config)
+        else:
+            outcome, report = _alone(config, timeout_s, bar)
+            looked = report["watch"]
+            where = "" if config.store == "disabled" else f" in {report['archive']['place']}"
+    if as_json:
+        click.echo(json.dumps(outcome))
+    else:
+        _tell(outcome, looked, where)
+    sys.exit(1 if outcome["left"] else 0)
+
+
+def _through_daemon(config: Config, timeout_s: float, bar: _Bar) -> dict[str, Any] | None:
+    """Have the running daemon do it; `None` where none answers."""
+    socket = str(config.health.socket)
+    done = Event()
+    watching = Thread(target=_follow, args=(socket, bar, done), daemon=True)
+    watching.start()
+    try:
+        answer = client.post(socket, f"/sync?timeout={timeout_s:g}", timeout_s + _GRACE_S)
+        outcome: dict[str, Any] = answer.json()
+    except (OSError, ValueError):
+        return None
+    finally:
+        done.set()
+        watching.join()
+    if "left" not in outcome:
+        raise click.ClickException(f"the daemon answered: {outcome.get('error', answer.status)}")
+    return outcome
+
+
+def _looked_by_daemon(config: Config) -> list[dict[str, Any]]:
+    """Return where the daemon looked for sessions; nothing where it has gone since."""
+    try:
+        looked: list[dict[str, Any]] = client.get(str(config.health.socket), "/status").json()[
+            "watch"
+        ]
+    except (OSError, ValueError, KeyError):
+        return []
+    return looked
+
+
+def _follow(socket: str, bar: _Bar, done: Event) -> None:
+    """Show how much is left until `done`."""
+    while bar.is_shown and not done.wait(_POLL_S):
+        try:
+            bar.show(client.get(socket, "/status").json()["totals"]["backlog"])
+        except (OSError, ValueError):
+            return
+
+
+def _alone(config: Config, timeout_s: float, bar: _Bar) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Do it in this process; return the outcome and what there is to report."""
+    level = config.log.level if config.log.level == "error" else "warning"  # the rest is told below
+    logs.configure(level, config.log.format)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_pass(config, timeout_s, bar))
+    except LockHeld as error:
+        click.echo(f"transcriptd: {error}, and nobody answers at {config.health.socket}", err=True)
+        sys.exit(os.EX_TEMPFAIL)
+    except OSError as error:
+        refuse_state(config, error)
+        raise
+
+
+async def _pass(
+    config: Config, timeout_s: float, bar: _Bar
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from transcriptd.app import Daemon
+    from transcriptd.report import Report
+
+    async with Daemon(config, os.environ) as daemon:
+
+        async def follow() -> None:
+            while bar.is_shown and daemon.pool is not None:
+                bar.show(len(daemon.pool.waiting()))
+                await asyncio.sleep(_POLL_S)
+
+        following = asyncio.create_task(follow(), name="progress")
+        try:
+            result = await daemon.sync_once(timeout_s)
+        finally:
+            following.cancel()
+        report = Report(daemon).document()
+    return {"archived": result.archived, "left": list(result.left)}, report
+
+
+def _tell(outcome: dict[str, Any], looked: list[dict[str, Any]], where: str) -> None:
+    archived, left = outcome["archived"], outcome["left"]
+    if not left and looked and not any(watch["files"] for watch in looked):
+        roots = (root["path"] for watch in looked for root in watch["roots"])
+        click.echo(f"No sessions found; looked in: {', '.join(roots)}")
+        return
+    if not left:
+        click.echo(f"Everything is archived ({archived} now){where}.")
+        return
+    click.echo(f"{archived} archived now{where}; not archived: {len(left)}")
+    for session in left:
+        why = ": ".join(filter(None, (session.get("reason", ""), session.get("message", ""))))
+        click.echo(f"  {session['session']}  {session['state']}  {why}".rstrip())
+
+
+class _Bar:
+    """A progress bar on standard error; nothing where it is not to be shown."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self.is_shown = shown
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._most = 0
+
+    def __enter__(self) -> Self:
+        if self.is_shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            self._progress = Progress(
+                TextColumn("archiving"), BarColumn(), MofNCompleteColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._progress.add_task("archiving", total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, waiting: int) -> None:
+        """Show that so many sessions are left of the most there were."""
+        self._most = max(self._most, waiting)
+        if self._progress is not None and self._task is not None and self._most:
+            done = self._most - waiting
+            self._progress.update(self._task, total=self._most, completed=done)

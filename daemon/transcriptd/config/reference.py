@@ -1,0 +1,175 @@
+"""The reference of the configuration: every key by its name, and what is generated from it.
+
+The commented example and the JSON schema in `config/` are written here. Reads the declarations in
+`settings`; knows nothing of where values come from.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from transcriptd.config.settings import MIB, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_WIDTH = 96
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_UNITS |= {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One key: what the reference says about it and what a value is checked against."""
+
+    key: str
+    type: Any  # with bounds
+    kind: Any  # without: int, float, bool, str, Path, tuple, Literal
+    default: Any
+    description: str
+    default_text: str
+    example: Any
+    expected: str
+    secret: bool
+    is_size: bool
+    is_path: bool
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+    @property
+    def table(self) -> str:
+        return self.key.rpartition(".")[0]
+
+    @property
+    def variable(self) -> str:
+        return "TRANSCRIPTD_" + self.key.upper().replace(".", "__")
+
+
+def _leaves(struct: type[msgspec.Struct], table: str = "") -> Iterator[Leaf]:
+    for entry in msgspec.structs.fields(struct):
+        key = f"{table}{entry.encode_name}"
+        kind, *metas = get_args(entry.type) or (entry.type,)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield from _leaves(kind, f"{key}.")
+            continue
+        extra: dict[str, Any] = {}
+        for meta in metas:
+            extra |= meta.extra or {}
+        derived = entry.default is msgspec.NODEFAULT
+        examples = [example for meta in metas for example in meta.examples or ()]
+        yield Leaf(
+            key=key,
+            type=entry.type,
+            kind=get_origin(kind) or kind,
+            default=None if derived else entry.default,
+            description=next(meta.description for meta in metas if meta.description),
+            default_text=extra.get("default", ""),
+            example=examples[0] if examples else entry.default,
+            expected=extra.get("expected", _expected(kind)),
+            secret="secret" in extra,
+            is_size="size" in extra,
+            is_path=kind is Path or "path" in extra,
+        )
+
+
+def _tables(
+    struct: type[msgspec.Struct], prefix: str = ""
+) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    for entry in msgspec.structs.fields(struct):
+        if isinstance(entry.type, type) and issubclass(entry.type, msgspec.Struct):
+            yield f"{prefix}{entry.name}", entry.type
+            yield from _tables(entry.type, f"{prefix}{entry.name}.")
+
+
+def _expected(kind: Any) -> str:  # noqa: ANN401 - a type, or a form such as Literal[...]
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(repr(word) for word in get_args(kind) if word)
+    return {bool: "true or false", Path: "a path"}.get(kind, "a text")
+
+
+LEAVES = types.MappingProxyType({leaf.key: leaf for leaf in _leaves(Settings)})
+"""Every key, by its dotted name."""
+
+TABLES = types.MappingProxyType(dict(_tables(Settings)))
+"""Every table, by its dotted name."""
+
+
+def parse_size(text: str) -> int:
+    """Read `64MiB`, `64M`, `1.5 GiB`, `500kB` or a plain number of bytes. Raises `ValueError`."""
+    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    unit = text.strip()[len(number) :].lower()
+    if unit not in _UNITS or not number.strip().replace(".", "", 1).isdigit():
+        raise ValueError(text)
+    return int(float(number) * _UNITS[unit])
+
+
+def literal(leaf: Leaf, value: Any) -> str:  # noqa: ANN401 - any value a key can have
+    """Write a value as TOML, sizes in the largest unit that divides them."""
+    if leaf.is_size:
+        for unit, factor in (("GiB", 1 << 30), ("MiB", MIB), ("KiB", 1 << 10)):
+            if value % factor == 0:
+                return f'"{value // factor}{unit}"'
+        return str(value)
+    if isinstance(value, Path):
+        value = str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def example() -> str:
+    """Write the commented example configuration: every key, its explanation and its default."""
+    lines = [
+        "# transcriptd: every key, what it means and its default. All of them are optional.",
+        "# Written by `transcriptd config example`; nothing reads this file where it lies. Copy it",
+        "# to ~/.config/transcriptd/config.toml, or name it with --config or TRANSCRIPTD_CONFIG.",
+        "# Each key is also a variable, which goes before this file: TRANSCRIPTD_ and the key in",
+        "# capitals, `__` for a dot, and with _FILE behind it the name of a file with the value.",
+    ]
+    table = ""
+    for leaf in LEAVES.values():
+        if leaf.table != table:
+            table = leaf.table
+            lines += ["", f"[{table}]"]
+        else:
+            lines.append("")
+        default = leaf.default_text or literal(leaf, leaf.default)
+        if leaf.default in {"", ()}:
+            default = "none"
+        lines += textwrap.wrap(
+            leaf.description, _WIDTH, initial_indent="# ", subsequent_indent="# "
+        )
+        lines.append(f"# Default: {default}.")
+        lines.append(f"# {leaf.name} = {literal(leaf, leaf.example)}")
+    return "\n".join(lines) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """Describe the configuration file as a JSON schema."""
+    root: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of transcriptd",
+    } | _object()
+    for leaf in LEAVES.values():
+        table = root
+        for part in filter(None, leaf.table.split(".")):
+            table = table["properties"].setdefault(part, _object())
+        described = msgspec.json.schema(leaf.type, schema_hook=lambda _path: {"type": "string"})
+        if leaf.is_size:
+            described |= {"type": ["integer", "string"], "pattern": "^ *[0-9.]+ *[A-Za-z]* *$"}
+        if not leaf.default_text:
+            described["default"] = [] if leaf.default == () else leaf.default
+        table["properties"][leaf.name] = described
+    return root
+
+
+def _object() -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "properties": {}}

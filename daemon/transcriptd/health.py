@@ -1,0 +1,218 @@
+"""How the outside asks: HTTP on a Unix socket, and read-only on TCP where that is wanted.
+
+    GET  /healthz         200 while the event loop turns
+    GET  /readyz          200 from the end of the local start until a stop begins, else 503
+    GET  /status          the report as JSON (`report`); `?all=1`: with every session
+    GET  /metrics         the same for Prometheus (`metrics`)
+    POST /sync?timeout=S  archive everything now: 200 {"archived", "left": []}, 503 if any is left
+
+Owns the socket: who may reach it, and that no live one is taken over. A daemon that cannot be asked
+still archives: what goes wrong here is `degraded`, except a lock that another daemon holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import socket
+import stat
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Protocol, Self
+
+from aiohttp import web
+
+from transcriptd.lock import Lock
+from transcriptd.logs import get_logger
+from transcriptd.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from transcriptd.config.settings import HealthSettings
+    from transcriptd.report import Report
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+log = get_logger("transcriptd.health")
+
+DEFAULT_TIMEOUT_S = 60.0
+_LONGEST_TIMEOUT_S = 24 * 3600.0
+_CLOSE_S = 1.0
+_BACKLOG = 64
+
+
+class Outcome(Protocol):
+    """How a pass over everything ended."""
+
+    @property
+    def archived(self) -> int: ...
+
+    @property
+    def left(self) -> Sequence[object]: ...
+
+
+class Health:
+    """Answers between entering and leaving. `sync` archives everything within so many seconds.
+
+    Entering raises `LockHeld` where another daemon answers on the socket.
+    """
+
+    def __init__(
+        self,
+        settings: HealthSettings,
+        report: Report,
+        sync: Callable[[float], Awaitable[Outcome]],
+    ) -> None:
+        self._settings = settings
+        self._report = report
+        self._metrics = Metrics(report)
+        self._sync = sync
+        self._closing = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opened:
+            try:
+                await self._answer_on_socket(opened, self._settings.socket)
+            except OSError as error:
+                self._report.status.degrade(
+                    "health_socket",
+                    f"nobody can ask at {self._settings.socket}: {error.strerror or error}",
+                    "set health.socket to a path in a directory of your own",
+                )
+            if self._settings.listen:
+                await self._answer_on_tcp(opened, self._settings.listen)
+            self._closing = opened.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._closing.aclose()
+
+    async def _answer_on_socket(self, opened: AsyncExitStack, path: Path) -> None:
+        async with AsyncExitStack() as binding:
+            await asyncio.to_thread(_prepare_directory, path.parent)
+            # asyncio and uvloop both steal a live socket: only the lock's holder may bind.
+            binding.enter_context(Lock(path.with_name(f"{path.name}.lock")))
+            bound = _bind(path)
+            binding.callback(path.unlink, missing_ok=True)
+            runner = await self._start(binding, writable=True)
+            assert runner.server is not None
+            server = await asyncio.get_running_loop().create_unix_server(
+                runner.server, sock=bound, backlog=_BACKLOG
+            )
+            binding.callback(server.close)
+            opened.push_async_exit(binding.pop_all())
+
+    async def _answer_on_tcp(self, opened: AsyncExitStack, listen: str) -> None:
+        host, _, port = listen.rpartition(":")
+        runner = await self._start(opened, writable=False)
+        try:
+            await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        except (OSError, ValueError) as error:
+            self._report.status.degrade(
+                "health_listen",
+                f"nobody can ask at {listen}: {error}",
+                "set health.listen to a free HOST:PORT, or to nothing",
+            )
+
+    async def _start(self, closing: AsyncExitStack, *, writable: bool) -> web.AppRunner:
+        app = web.Application(middlewares=[_explain])
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/status", self._status),
+                web.get("/metrics", self._show_metrics),
+            ]
+        )
+        if writable:
+            app.add_routes([web.post("/sync", self._sync_now)])
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            shutdown_timeout=_CLOSE_S,
+        )
+        await runner.setup()
+        closing.push_async_callback(runner.cleanup)
+        return runner
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _json(200, {"status": "ok"})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        status = self._report.status
+        ready = status.ready and not status.stopping
+        return _json(200 if ready else 503, {"status": self._report.state})
+
+    async def _status(self, request: web.Request) -> web.Response:
+        everything = request.query.get("all", "") not in {"", "0"}
+        return _json(200, self._report.document(everything=everything))
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _sync_now(self, request: web.Request) -> web.Response:
+        try:
+            timeout_s = float(request.query.get("timeout", DEFAULT_TIMEOUT_S))
+        except ValueError:
+            timeout_s = math.nan
+        if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
+            return _json(400, {"error": "timeout: expected a number of seconds up to a day"})
+        outcome = await self._sync(timeout_s)
+        left = list(outcome.left)
+        return _json(503 if left else 200, {"archived": outcome.archived, "left": left})
+
+
+@web.middleware
+async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer with JSON whatever happens; what went wrong inside is for the log alone."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _json(error.status, {"error": error.reason.lower()})
+    except Exception:
+        log.exception("health.request_failed", path=request.path)
+        return _json(500, {"error": "internal error"})
+
+
+def _json(status: int, content: object) -> web.Response:
+    return web.json_response(content, status=status, dumps=_dumps)
+
+
+def _dumps(content: object) -> str:
+    return json.dumps(content, separators=(",", ":"))
+
+
+def _prepare_directory(directory: Path) -> None:
+    """Make the socket's directory ours alone; one that is there already is checked, not changed.
+
+    Raises `OSError` where somebody else could put another socket in the place of ours.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{directory} belongs to another user (uid {found.st_uid})")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise PermissionError(f"other users may write to {directory}")
+
+
+def _bind(path: Path) -> socket.socket:
+    """Bind a socket that nobody else may connect to, in the place of one that was left behind."""
+    if path.is_socket():
+        path.unlink()
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o077)
+    try:
+        bound.bind(os.fspath(path))
+        path.chmod(0o600)
+    except BaseException:
+        bound.close()
+        raise
+    finally:
+        os.umask(umask)
+    return bound

@@ -1,0 +1,177 @@
+"""Archive format 1: where things lie in the archive and what is said about them.
+
+The contract stands in the README, "Archive format". This module knows keys and metadata; it does
+not know how they are written, nor any store.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+META_PREFIX = "td-"
+MAX_KEY = 900
+_KEPT_OF_A_LONG_SEGMENT = 64
+_SHORTENED = _KEPT_OF_A_LONG_SEGMENT + len("~") + 32
+_UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
+_SUFFIX = re.compile(r"(\.jsonl|\.json)$")
+_CLOSED = re.compile(r"/(\d{6,})(?:\.\w+)?$")
+_ETAG_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What every base says about itself, in the object's metadata.
+
+    `length` in bytes, `digest` the chained digest in hex, `writer` as `machine.id`.
+    """
+
+    generation: int
+    records: int
+    length: int
+    digest: str
+    writer: str
+    source: str
+    redaction: str = "off"
+    rules: int = 0
+
+    def encode(self) -> dict[str, str]:
+        """Give the metadata as header values: lower-case names without `_`, ASCII values."""
+        return {
+            f"{META_PREFIX}format": str(FORMAT),
+            f"{META_PREFIX}generation": str(self.generation),
+            f"{META_PREFIX}records": str(self.records),
+            f"{META_PREFIX}length": str(self.length),
+            f"{META_PREFIX}digest": self.digest,
+            f"{META_PREFIX}writer": self.writer,
+            f"{META_PREFIX}source": self.source,
+            f"{META_PREFIX}redaction": self.redaction,
+            f"{META_PREFIX}rules": str(self.rules),
+        }
+
+    @staticmethod
+    def decode(metadata: Mapping[str, str]) -> Meta | None:
+        """Read metadata back; `None` where it is not ours or not whole.
+
+        Servers change the case of names, so names are compared in lower case.
+        """
+        said = {name.lower(): value for name, value in metadata.items()}
+        try:
+            if int(said[f"{META_PREFIX}format"]) != FORMAT:
+                return None
+            return Meta(
+                generation=int(said[f"{META_PREFIX}generation"]),
+                records=int(said[f"{META_PREFIX}records"]),
+                length=int(said[f"{META_PREFIX}length"]),
+                digest=said[f"{META_PREFIX}digest"],
+                writer=said[f"{META_PREFIX}writer"],
+                source=said[f"{META_PREFIX}source"],
+                redaction=said[f"{META_PREFIX}redaction"],
+                rules=int(said[f"{META_PREFIX}rules"]),
+            )
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Under which names we write: the prefix of all keys, and who we are."""
+
+    prefix: str
+    writer: str
+
+
+def machine_of(writer: str) -> str:
+    """Return the machine a writer belongs to: `machine.id` → `machine`."""
+    return writer.rpartition(".")[0]
+
+
+def history_key(prefix: str, session_id: str) -> str:
+    """Return the base key of a CodeTether session."""
+    return f"{prefix}{session_id}/history.jsonl"
+
+
+def document_key(prefix: str, session_id: str) -> str:
+    """Return the key of what a restore needs besides the lines."""
+    return f"{prefix}{session_id}/session.json"
+
+
+def mirror_key(prefix: str, machine: str, agent: str, path: bytes) -> str:
+    """Return the base key of a mirrored file; `path` is its path below the agent's root.
+
+    Every byte outside `[A-Za-z0-9._-]` becomes `%XX`, which is reversible. A key above 900 bytes is
+    shortened at its longest segments. Raises `ValueError` for a path that could climb.
+    """
+    segments = path.split(b"/")
+    if any(segment in {b"", b".", b".."} for segment in segments):
+        message = f"not a path below a root: {path!r}"
+        raise ValueError(message)
+    head = [*prefix.rstrip("/").split("/"), machine, "raw", agent]
+    names = [_UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], s).decode() for s in segments]
+    return "/".join([*head, *_shorten(names, MAX_KEY - len("/".join(head)) - 1)])
+
+
+def _shorten(names: list[str], room: int) -> list[str]:
+    names = list(names)
+    for index in sorted(range(len(names)), key=lambda i: -len(names[i])):
+        if len("/".join(names)) <= room:
+            break
+        name = names[index]
+        if len(name) <= _SHORTENED:
+            break
+        names[index] = f"{name[:_KEPT_OF_A_LONG_SEGMENT]}~{sha256(name.encode()).hexdigest()[:32]}"
+    return names
+
+
+def generations_prefix(prefix: str, base_key: str) -> str:
+    """Return the prefix below which a stream's finished generations lie."""
+    return f"{prefix}.generations/{base_key.removeprefix(prefix)}/"
+
+
+def generation_key(prefix: str, base_key: str, generation: int) -> str:
+    """Return the key of one finished generation."""
+    return f"{generations_prefix(prefix, base_key)}{generation:06}{_suffix(base_key)}"
+
+
+def closed_generation(key: str) -> int | None:
+    """Return the number of the finished generation that lies under this key, if it is one."""
+    match = _CLOSED.search(key)
+    return int(match[1]) if match else None
+
+
+def conflict_key(prefix: str, base_key: str, writer: str) -> str:
+    """Return the base key of a second writer's stream."""
+    return f"{prefix}.conflicts/{base_key.removeprefix(prefix)}/{writer}{_suffix(base_key)}"
+
+
+def copy_key(prefix: str, base_key: str, writer: str, root: str) -> str:
+    """Return the base key of a second file of one session id: a copy below another root."""
+    mark = sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return conflict_key(prefix, base_key, f"{writer}~{mark}")
+
+
+def document_digest(document: bytes) -> str:
+    """Return the SHA-256 by which a changed `session.json` is recognised, in hex."""
+    return sha256(document).hexdigest()
+
+
+def foreign_key(prefix: str, base_key: str, etag: str) -> str:
+    """Return where a base that somebody wrote without our metadata is kept."""
+    token = _ETAG_UNSAFE.sub("", etag) or "none"
+    return f"{prefix}.conflicts/{base_key.removeprefix(prefix)}/foreign-{token}{_suffix(base_key)}"
+
+
+def probe_prefix(prefix: str) -> str:
+    """Return where the capability probe keeps its scratch objects."""
+    return f"{prefix}.tail/.probe/"
+
+
+def _suffix(base_key: str) -> str:
+    match = _SUFFIX.search(base_key)
+    return match[1] if match else ""

@@ -1,0 +1,139 @@
+"""The same answers for Prometheus, collected when they are asked for.
+
+Owns the names of the metrics. Labels are states, reasons and operations, never sessions: their
+number does not grow. No global registry, so that two daemons in one process do not mix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+
+import transcriptd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+    from transcriptd.report import Report
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+REASONS = (
+    "auth",
+    "bucket_missing",
+    "denied",
+    "disabled",
+    "foreign_writer",
+    "health_listen",
+    "health_socket",
+    "journal",
+    "root_unreadable",
+    "scan_failed",
+    "store_failing",
+    "store_slow",
+    "store_unreachable",
+    "watch_polling",
+)
+"""Every reason there is: each is exported also while it does not hold, so that rules can rely."""
+
+
+class Metrics:
+    """Shows one daemon's report as metrics."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: what there is depends on nothing that is known beforehand."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric as it is now."""
+        yield InfoMetricFamily(
+            "transcriptd_build", "What runs.", {"version": transcriptd.__version__}
+        )
+        yield from self._sessions()
+        yield from self._archiving()
+        yield self._degraded()
+        yield from self._store()
+
+    def _sessions(self) -> Iterator[Metric]:
+        totals = self._report.totals()
+        sessions = GaugeMetricFamily("transcriptd_sessions", "Sessions by state.", labels=["state"])
+        for state, count in totals["states"].items():
+            sessions.add_metric([state], count)
+        yield sessions
+        yield GaugeMetricFamily(
+            "transcriptd_backlog", "Sessions that wait or are at work.", totals["backlog"]
+        )
+        yield GaugeMetricFamily(
+            "transcriptd_oldest_unarchived_seconds",
+            "Age of the oldest change that is not archived; 0 where there is none.",
+            totals["oldest_unarchived_s"] or 0.0,
+        )
+
+    def _archiving(self) -> Iterator[Metric]:
+        status = self._report.status
+        yield CounterMetricFamily(
+            "transcriptd_archived", "Changes archived.", status.events["archived"]
+        )
+        yield CounterMetricFamily(
+            "transcriptd_failed_attempts",
+            "Attempts at a session that failed and are repeated.",
+            status.events["failed"],
+        )
+        yield HistogramMetricFamily(
+            "transcriptd_archive_seconds",
+            "From noticing a change to its being archived.",
+            buckets=status.archive_s.buckets(),
+            sum_value=status.archive_s.total,
+        )
+        yield GaugeMetricFamily(
+            "transcriptd_last_archived_timestamp_seconds",
+            "When something was archived last; 0 before the first time.",
+            status.last_archived or 0.0,
+        )
+
+    def _degraded(self) -> Metric:
+        family = GaugeMetricFamily(
+            "transcriptd_degraded", "1 where something is degraded.", labels=["reason"]
+        )
+        holding = self._report.status.degraded
+        for reason in sorted({*REASONS, *holding}):
+            family.add_metric([reason], float(reason in holding))
+        return family
+
+    def _store(self) -> Iterator[Metric]:
+        if self._report.store is None:
+            return
+        traffic = self._report.store.traffic
+        requests = CounterMetricFamily(
+            "transcriptd_store_requests",
+            "Requests to the store.",
+            labels=["op", "outcome"],
+        )
+        for (operation, outcome), count in sorted(traffic.requests.items()):
+            requests.add_metric([operation, outcome], count)
+        yield requests
+        yield CounterMetricFamily(
+            "transcriptd_sent_bytes", "Bytes of bodies sent to the store.", traffic.sent_bytes
+        )
+        yield CounterMetricFamily(
+            "transcriptd_received_bytes",
+            "Bytes of bodies received from the store.",
+            traffic.received_bytes,
+        )

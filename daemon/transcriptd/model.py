@@ -1,0 +1,86 @@
+"""The values that travel between the stages. Plain frozen data, no behaviour but what reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+
+class State(StrEnum):
+    """What a session is, in the words that status, metrics, logs and `verify` share."""
+
+    CURRENT = "current"  # everything that stood in it is archived
+    PENDING = "pending"  # changed, waiting for its turn
+    UPLOADING = "uploading"  # being archived now
+    RETRYING = "retrying"  # an attempt failed; another follows
+    QUARANTINED = "quarantined"  # cannot be read; tried again when it changes
+    CONFLICT = "conflict"  # another writer owns its key; archived under .conflicts/
+    BEHIND = "behind"  # the archive holds more than this file; nothing is written
+    SOURCE_GONE = "source_gone"  # the file is gone; the archive stays
+    DISABLED = "disabled"  # no archive is configured
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One session of one source. `root` is the watched directory, `name` the path below it."""
+
+    source: str
+    id: str
+    root: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.root, self.name)
+
+
+class Stat(NamedTuple):
+    """What tells two states of one file apart without reading it.
+
+    A tuple, because a rescan makes two of them a file.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One consistent read of a session: `content` is the whole stream, `records` its lines.
+
+    `document` is the content of `session.json`, where it was asked for.
+    """
+
+    session: Session
+    stat: Stat
+    content: bytes
+    records: int
+    document: bytes | None = None
+
+
+NO_DOCUMENT = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How much of a stream is archived, and as what.
+
+    `digest` is the chained digest (`digest`) of the first `length` bytes of `generation`.
+    `etag` and `writer` belong to the base as it was last seen; with `generation` they are its
+    identity. `document_digest` is the SHA-256 of the `session.json` that was archived last,
+    `NO_DOCUMENT` where there is none yet, empty where that is not known.
+    """
+
+    key: str
+    generation: int
+    records: int
+    length: int
+    digest: str
+    etag: str
+    writer: str
+    document_digest: str = ""

@@ -1,0 +1,246 @@
+"""CodeTether: one JSON document per session, rewritten on every save.
+
+Owns where CodeTether keeps sessions, which files count, and how a document becomes lines: message
+`i` of the document is line `i`, as compact JSON. Values, the spelling of numbers and the order of
+keys are never changed; a document that is compact already passes through byte for byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat as modes
+import sys
+from pathlib import Path
+from time import time_ns
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from transcriptd.errors import Unreadable
+from transcriptd.layout import document_key, history_key
+from transcriptd.model import Session
+from transcriptd.sources import Lines, Places
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+_NAME = re.compile(r"[\w-]{1,128}\.json")
+_POINTER = re.compile(r"([\w-]{1,128})\.path")
+_MAX_POINTER_BYTES = 4096
+_READ_AGAIN_NS = 60 * 10**9
+_NOT_IN_DOCUMENT = ("messages", "pages")
+_NOT_IN_METADATA = "history_sink"  # may hold credentials
+
+
+class _Document(msgspec.Struct):
+    """What of a document is looked at on every save; the rest is skipped, not built."""
+
+    id: str
+    messages: list[msgspec.Raw]
+
+
+_document = msgspec.json.Decoder(_Document)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class CodeTether:
+    """See the module's docstring. `roots` are the configured ones, beside those that are found."""
+
+    name = "codetether"
+
+    def __init__(self, roots: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._roots = [Path(root).expanduser().absolute() for root in roots]
+        self._named_dirs, self._usual_dirs = _data_dirs(environ)
+        self._home = Path(environ.get("HOME") or Path.home())
+
+    def places(self, known: Places) -> Places:
+        roots = dict.fromkeys(
+            [
+                *self._roots,
+                *(data_dir / "sessions" for data_dir in self._named_dirs),
+                *_roots_of_workspace(self._home),
+                *(data_dir / "sessions" for data_dir in self._usual_dirs),
+            ]
+        )
+        data_dirs = dict.fromkeys([*self._named_dirs, *self._usual_dirs])
+        indexes = tuple(data_dir / "session-locations" for data_dir in data_dirs)
+        watermark = known.watermark
+        named: dict[Path, None] = dict.fromkeys(known.roots)
+        for index in indexes:
+            for changed, root in _named_roots(index, known.watermark):
+                watermark = max(watermark, changed)
+                if root is not None:
+                    named[root] = None
+        roots.update(named)
+        for root in tuple(roots):
+            roots.update(dict.fromkeys(_worktrees(root)))
+        # An entry whose session was absent for a moment counts a little later.
+        watermark = min(watermark, time_ns() - _READ_AGAIN_NS)
+        return Places(tuple(roots), indexes, watermark)
+
+    def root_named_by(self, entry: Path) -> Path | None:
+        match = _POINTER.fullmatch(entry.name)
+        return _root_named_by(entry, match[1]) if match else None
+
+    def counts(self, name: str) -> bool:
+        return _NAME.fullmatch(name) is not None
+
+    def session(self, root: Path, name: str) -> Session | None:
+        if not self.counts(name):
+            return None
+        return Session(self.name, name.removesuffix(".json"), str(root), name)
+
+    def key(self, prefix: str, session: Session) -> str:
+        return history_key(prefix, session.id)
+
+    def document_key(self, prefix: str, session: Session) -> str | None:
+        return document_key(prefix, session.id)
+
+    def lines(self, session: Session, data: bytes, known: int = 0) -> Lines:
+        try:
+            document = _document.decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise _explained(data, error) from None
+        if document.id != session.id:
+            raise Unreadable("wrong_id", "the id inside the document is not the file's name")
+        messages = document.messages
+        lines = [*messages[:known], *map(_line, messages[known:])]
+        content = b"\n".join([*lines, b""])
+        _require_utf8(content, sum(len(memoryview(m)) + 1 for m in messages[:known]))
+        return Lines(content, len(lines))
+
+    def document(self, session: Session, data: bytes) -> bytes | None:
+        del session  # the document says it all
+        try:
+            fields = _fields.decode(data)
+            for name in _NOT_IN_DOCUMENT:
+                fields.pop(name, None)
+            if "metadata" in fields and bytes(fields["metadata"]).lstrip()[:1] == b"{":
+                metadata = _fields.decode(fields["metadata"])
+                metadata.pop(_NOT_IN_METADATA, None)
+                fields["metadata"] = msgspec.Raw(msgspec.json.encode(metadata))
+            encoded = msgspec.json.format(msgspec.json.encode(fields), indent=-1)
+            encoded.decode()
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise _explained(data, error) from None
+        return encoded
+
+
+def compact(raw: msgspec.Raw | bytes) -> msgspec.Raw | bytes:
+    """Return a JSON value without white space between its parts, itself if it has none."""
+    formatted = msgspec.json.format(raw, indent=-1)
+    return raw if len(formatted) == len(memoryview(raw)) else formatted
+
+
+def _line(message: msgspec.Raw) -> msgspec.Raw | bytes:
+    line = compact(message)
+    if bytes(memoryview(line)[:1]) != b"{":
+        raise Unreadable("wrong_type", "a message is not an object")
+    return line
+
+
+def _require_utf8(content: bytes, start: int) -> None:
+    """Raise `Unreadable` where `content[start:]` is not UTF-8; in pieces, to bound the memory."""
+    if content.isascii():
+        return
+    view = memoryview(content)
+    while start < len(view):
+        end = min(start + (1 << 20), len(view))
+        end = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
+        try:
+            str(view[start:end], "utf-8")
+        except UnicodeDecodeError as error:
+            raise Unreadable("invalid_utf8", f"a message is not UTF-8: {error.reason}") from None
+        start = end
+
+
+def _explained(data: bytes, error: Exception) -> Unreadable:
+    """Say what is wrong without quoting the document."""
+    if not data:
+        return Unreadable("empty", "the file is empty")
+    if not data.strip(b"\0 \t\r\n"):
+        return Unreadable("blank", "the file holds nothing but NUL bytes or white space")
+    if isinstance(error, RecursionError):
+        return Unreadable("too_deep", "the document is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return Unreadable("invalid_utf8", f"the document is not UTF-8: {error.reason}")
+    if isinstance(error, msgspec.ValidationError):
+        return Unreadable("wrong_type", str(error))
+    # msgspec reports a lone surrogate escape as truncated input, too.
+    return Unreadable("invalid_json", f"not a JSON document: {error}")
+
+
+def _data_dirs(environ: Mapping[str, str]) -> tuple[list[Path], list[Path]]:
+    """Return the data directories that the environment names, and those of the platform."""
+    home = Path(environ.get("HOME") or Path.home())
+    configured = environ.get("CODETETHER_DATA_DIR", "").strip()
+    if sys.platform == "darwin":
+        data_home = home / "Library" / "Application Support"
+    else:
+        data_home = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    named = [Path(configured).expanduser().absolute()] if configured else []
+    return named, [data_home / "codetether-agent", data_home / "codetether"]  # older builds
+
+
+def _roots_of_workspace(home: Path) -> list[Path]:
+    try:
+        directory = Path.cwd()
+    except OSError:
+        return []  # it was removed under us
+    return [_workspace(directory, home) / ".codetether-agent" / "sessions"]
+
+
+def _workspace(directory: Path, home: Path) -> Path:
+    for ancestor in (directory, *directory.parents):
+        if ancestor not in {home, Path("/")} and os.access(ancestor / ".git", os.F_OK):
+            return ancestor
+    return directory
+
+
+def _worktrees(root: Path) -> Iterable[Path]:
+    """Return the roots of a repository's worktrees: `<repo>/.codetether-worktrees/*/…`."""
+    if root.parent.name != ".codetether-agent":
+        return []
+    return sorted(root.parent.parent.glob(".codetether-worktrees/*/.codetether-agent/sessions"))
+
+
+def _named_roots(index: Path, since: int) -> Iterator[tuple[int, Path | None]]:
+    """Yield (time of change, root) for each entry of an index that changed at or after `since`."""
+    try:
+        with os.scandir(index) as entries:
+            for entry in entries:
+                match = _POINTER.fullmatch(entry.name)
+                if match is None or (changed := _changed(entry)) is None:
+                    continue
+                if changed >= since:
+                    yield changed, _root_named_by(Path(entry.path), match[1])
+    except OSError:
+        return  # no index, no further roots
+
+
+def _open_file(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not modes.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
+
+
+def _changed(entry: os.DirEntry[str]) -> int | None:
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns
+    except OSError:
+        return None  # it went in this moment; the others count
+
+
+def _root_named_by(pointer: Path, session_id: str) -> Path | None:
+    """Return the sessions directory that an index entry leads to, if the entry counts."""
+    try:
+        with open(pointer, "rb", opener=_open_file) as file:
+            target = Path(os.fsdecode(file.read(_MAX_POINTER_BYTES).strip()))
+        counts = target.is_absolute() and target.name == f"{session_id}.json" and target.is_file()
+    except (OSError, ValueError):
+        return None
+    return target.parent if counts and target.parent.name == "sessions" else None

@@ -1,0 +1,261 @@
+"""The way of a save, from "this session may have changed" to "it is archived".
+
+    look (safe read, lines, digest) → plan → upload (stage, write, prove, commit) → note
+
+`Worker._archive` is one session's whole way. An error ends in a state that has a name, in another
+attempt, or in both, and never in another session's way. Knows nothing of when (`pool`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+from transcriptd import failpoint
+from transcriptd.errors import Behind, Changing, StoreError, Superseded, Unreadable, Vanished
+from transcriptd.journal import because
+from transcriptd.layout import conflict_key, copy_key, document_digest
+from transcriptd.logs import get_logger
+from transcriptd.model import NO_DOCUMENT, Stat, State
+from transcriptd.pool import SETTLED_S
+from transcriptd.snapshot import Look, look, stat_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from transcriptd.budget import Budget
+    from transcriptd.gate import Gate
+    from transcriptd.journal import Journal, Record
+    from transcriptd.layout import Names
+    from transcriptd.model import Cursor, Session
+    from transcriptd.pool import Turn
+    from transcriptd.sources import Source
+    from transcriptd.status import Status
+    from transcriptd.upload import Uploader
+
+log = get_logger("transcriptd.worker")
+
+_FIRST_DOCUMENT_S = 2.0  # so that the lines of a burst of new sessions come first
+
+
+class Worker:
+    """Does one turn. `max_document` in bytes."""
+
+    def __init__(
+        self,
+        *,
+        sources: dict[str, Source],
+        journal: Journal,
+        uploader: Uploader,
+        gate: Gate,
+        budget: Budget,
+        status: Status,
+        names: Names,
+        max_document: int,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._sources = sources
+        self._journal = journal
+        self._uploader = uploader
+        self._gate = gate
+        self._budget = budget
+        self._status = status
+        self._names = names
+        self._max_document = max_document
+        self._clock = clock
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def attempt(self, turn: Turn) -> float | None:
+        """Make one attempt; what another one cannot mend ends in a state, not in an error.
+
+        Returns in how many seconds of quiet there is more to do, or `None`.
+        """
+        before = self._journal.record(turn.session)
+        # Taken before the file is read: a save that comes later differs from it, and is found.
+        stat = _stat(turn.session)
+        try:
+            return await self._archive(turn, before)
+        except Unreadable as error:
+            await self._quarantine(turn.session, before, stat, error)
+        except Vanished:
+            await self._settle_gone(turn.session, before)
+        except Behind as error:
+            await self._wait_behind(turn.session, stat, str(error))
+        return None
+
+    async def _archive(self, turn: Turn, before: Record | None) -> float | None:
+        """Take one save its whole way."""
+        session, cursor = turn.session, before.cursor if before else None
+        if before and not turn.settled and _is_dealt_with(before):
+            self._status.set(session, before.state, before.reason, before.message)
+            return None
+        async with self._stream(session) as key, self._budget.borrow(self._size(session)):
+            if cursor and key != cursor.key == self._copy_key(session, key):
+                cursor = None  # the first file is gone: the copy takes its stream over
+            held: Look | None = await self._look(turn, cursor)
+            failpoint.reached("looked")
+            if held and not self._has_news(held, cursor):
+                return await self._note_archived(turn, held, before, cursor)
+            if not self._gate.is_free:
+                held = None  # nothing is held in memory while the store is down
+            async with self._gate.turn():
+                seen = held or await self._look(turn, cursor)
+                self._status.set(session, State.UPLOADING)
+                cursor = await self._upload(seen, cursor, key)
+        if cursor is not None and _advanced(before, cursor):
+            waited_s = self._clock() - turn.since
+            self._status.archived(session, waited_s, cursor.length, cursor.generation)
+        return await self._note_archived(turn, seen, before, cursor)
+
+    async def _look(self, turn: Turn, cursor: Cursor | None) -> Look:
+        return await asyncio.to_thread(
+            look,
+            self._sources[turn.session.source],
+            turn.session,
+            cursor,
+            max_bytes=self._max_document,
+            with_document=turn.settled,
+        )
+
+    async def _upload(self, seen: Look, cursor: Cursor | None, key: str) -> Cursor | None:
+        session = seen.snapshot.session
+        cursor = await self._uploader.archive(seen, cursor, key)
+        document = seen.snapshot.document
+        if cursor is not None and document is not None:
+            where = self._sources[session.source].document_key(self._names.prefix, session)
+            if where is not None:
+                if self._is_aside(session, cursor):
+                    where = conflict_key(self._names.prefix, where, self._names.writer)
+                cursor = await self._uploader.archive_document(session, document, cursor, where)
+        return cursor
+
+    async def _note_archived(
+        self, turn: Turn, seen: Look, before: Record | None, cursor: Cursor | None
+    ) -> float | None:
+        session, stat = turn.session, seen.snapshot.stat
+        if cursor is not None and self._is_aside(session, cursor):
+            state, reason = State.CONFLICT, "another_writer"
+            message = f"its key belongs to another writer or file; archived as {cursor.key}"
+        else:
+            state, reason, message = State.CURRENT, "", ""
+        self._status.set(session, state, reason, message)
+        if before is None or (before.stat, before.state) != (stat, state):
+            await self._journal.note(session, stat, state, reason=reason, message=message)
+        if cursor is None or turn.settled:
+            return None
+        has_document = cursor.document_digest not in {"", NO_DOCUMENT}
+        return SETTLED_S if has_document else _FIRST_DOCUMENT_S
+
+    async def _quarantine(
+        self, session: Session, before: Record | None, stat: Stat | None, error: Unreadable
+    ) -> None:
+        known = before is not None and before.state is State.QUARANTINED
+        if not known or before is None or before.reason != error.reason:
+            reason = because("schema_mismatch", f"{error.reason}: {error}")
+            await self._journal.refuse(session, {"op": "save"}, reason)
+        self._status.set(session, State.QUARANTINED, error.reason, str(error))
+        await self._journal.note(
+            session, stat, State.QUARANTINED, reason=error.reason, message=str(error)
+        )
+
+    async def _settle_gone(self, session: Session, before: Record | None) -> None:
+        if session in self._journal.unsettled():
+            async with self._gate.turn():
+                await self._uploader.settle_without_source(session)
+            before = self._journal.record(session)
+        if before is None:
+            self._status.set(session, State.CURRENT)  # it was never more than a name
+            return
+        message = "" if before.cursor else "it was gone before anything of it was archived"
+        self._status.set(session, State.SOURCE_GONE, "", message)
+        await self._journal.note(session, None, State.SOURCE_GONE, message=message)
+
+    async def _wait_behind(self, session: Session, stat: Stat | None, message: str) -> None:
+        self._status.set(session, State.BEHIND, "archive_is_longer", message)
+        await self._journal.note(
+            session, stat, State.BEHIND, reason="archive_is_longer", message=message
+        )
+
+    def failed(self, session: Session, error: BaseException, pause_s: float) -> None:
+        """Say that an attempt failed and another follows in `pause_s` seconds, or at its turn."""
+        if isinstance(error, StoreError):
+            reason = error.degraded or "store_refused"
+        elif isinstance(error, Changing | Superseded):
+            reason = "moved_on"
+        else:
+            reason = "internal_error"
+        outage = self._gate.error.degraded if self._gate.error else ""
+        if reason != outage:  # an outage is logged once, for all sessions
+            log.warning(
+                "session.attempt_failed",
+                session=session.id,
+                reason=reason,
+                error=str(error),
+                retry_in_s=round(pause_s, 1),
+                exc_info=error if reason == "internal_error" else None,
+            )
+        self._status.events["failed"] += 1
+        self._status.set(session, State.RETRYING, reason, str(error))
+
+    @asynccontextmanager
+    async def _stream(self, session: Session) -> AsyncIterator[str]:
+        """Hold a session's stream alone and give its base key.
+
+        A second file of the same id is a copy (a workspace that was copied): while the first one
+        stands, it has a stream of its own beside that of the first.
+        """
+        key = self._sources[session.source].key(self._names.prefix, session)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            for record in self._journal.records(session.source, session.id):
+                owns = record.session != session and record.cursor and record.cursor.key == key
+                if owns and _stat(record.session) is not None:
+                    yield self._copy_key(session, key)
+                    return
+            yield key
+
+    def _has_news(self, seen: Look, cursor: Cursor | None) -> bool:
+        """Whether anything of a session is not archived yet, or an outcome is not known."""
+        snapshot = seen.snapshot
+        if snapshot.session in self._journal.unsettled():
+            return True
+        if cursor is None:
+            return snapshot.records > 0
+        if not seen.extends or len(snapshot.content) > cursor.length:
+            return True
+        return (
+            snapshot.document is not None
+            and document_digest(snapshot.document) != cursor.document_digest
+        )
+
+    def _copy_key(self, session: Session, key: str) -> str:
+        return copy_key(self._names.prefix, key, self._names.writer, session.root)
+
+    def _is_aside(self, session: Session, cursor: Cursor) -> bool:
+        return cursor.key != self._sources[session.source].key(self._names.prefix, session)
+
+    def _size(self, session: Session) -> int:
+        stat = _stat(session)
+        return min(stat.size, self._max_document) if stat else 0
+
+
+def _advanced(before: Record | None, after: Cursor) -> bool:
+    known = before.cursor if before else None
+    return known is None or (known.generation, known.length) != (after.generation, after.length)
+
+
+def _is_dealt_with(before: Record) -> bool:
+    """Whether the file still is what it was when it was last archived."""
+    well = before.state in {State.CURRENT, State.CONFLICT}
+    return well and before.stat is not None and before.stat == _stat(before.session)
+
+
+def _stat(session: Session) -> Stat | None:
+    try:
+        return stat_of(os.lstat(session.path))
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""Benchmarks: how transcriptd does beside the floors, in one run. `python -m tests.bench`."""

@@ -1,0 +1,200 @@
+"""`transcriptd doctor` as a person calls it: in a process of its own, against real stores."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.documents import conversation, document, save
+from tests.home import PATIENCE_S, VARIABLE, Home
+from tests.proxy import ACCESS_DENIED, in_thread
+from tests.servers.request import send
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.servers import Pool, Server
+
+CANARY = "canary-d41d8cd9"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.make(tmp_path / "home")
+
+
+@pytest.fixture
+def daemon(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    with home.start("run") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"daemon.started" in line:
+                break
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)
+
+
+def test_a_fresh_machine_has_nothing_that_fails(home: Home) -> None:
+    outcome = home.doctor()
+    assert outcome.status == 0, outcome.out
+    assert json.loads(outcome.out)["ok"]
+    (awaited,) = outcome.found("codetether", "awaited")
+    assert ".local/share/codetether-agent/sessions" in awaited["message"]
+    assert outcome.bad == [("warn", "codetether", "sessions"), ("warn", "daemon", "running")]
+    (place,) = outcome.found("archive", "place")
+    assert place["message"] == str(home.archive)
+    assert not list(home.archive.rglob("*doctor-*"))
+
+
+def test_it_is_told_to_a_person_with_hints(home: Home) -> None:
+    outcome = home.run("doctor")
+    assert outcome.status == 0
+    assert "warn  running: none answers" in outcome.out
+    assert "→ `transcriptd service install`" in outcome.out
+    assert outcome.out.endswith("2 warnings, 0 failures\n")
+
+
+def test_a_round_trip_through_a_real_server_leaves_nothing_behind(
+    home: Home, bucket: Server
+) -> None:
+    home.use(bucket)
+    outcome = home.doctor()
+    assert outcome.status == 0, outcome.out
+    for subject in ("write", "clock", "read", "conditions", "list", "remove", "etag_is_md5"):
+        assert outcome.level("archive", subject) == "ok", subject
+    honoured = bucket.name != "swift"
+    assert outcome.level("archive", "if_match") == ("ok" if honoured else "warn")
+    assert b"<Key>" not in send(bucket, "GET", f"/{bucket.bucket}")[1]
+
+
+def test_no_secret_is_printed(home: Home, servers: Pool) -> None:
+    home.use(servers.get("swift"))
+    home.environ |= {f"{VARIABLE}SECRET_KEY": CANARY, f"{VARIABLE}ACCESS_KEY": f"id-{CANARY}"}
+    for arguments in (("doctor",), ("doctor", "--json")):
+        outcome = home.run(*arguments)
+        assert outcome.status == 1
+        assert CANARY not in outcome.out + outcome.err
+        assert "s3.secret_key" in outcome.out
+
+
+def test_a_store_that_refuses_fails_with_its_reason(home: Home, servers: Pool) -> None:
+    with in_thread(servers.get("ministack")) as proxy:
+        proxy.add(ACCESS_DENIED)
+        home.use(proxy.server)
+        outcome = home.doctor()
+    assert outcome.status == 1
+    (finding,) = outcome.found("archive", "write")
+    assert finding["level"] == "fail"
+    assert "AccessDenied" in finding["message"]
+    assert finding["hint"]
+    assert len(outcome.found("versions")) == 1  # it goes on
+
+
+@pytest.mark.parametrize(
+    ("method", "subject"), [("DELETE", "remove"), ("GET", "list")], ids=["delete", "list"]
+)
+def test_a_right_that_is_missing_is_a_warning(
+    home: Home, servers: Pool, method: str, subject: str
+) -> None:
+    with in_thread(servers.get("ministack")) as proxy:
+        proxy.add(ACCESS_DENIED, method=method, key="^$" if subject == "list" else ".")
+        home.use(proxy.server)
+        outcome = home.doctor()
+    assert outcome.level("archive", subject) == "warn"
+    assert outcome.status == 0, outcome.out
+
+
+def test_nobody_at_the_endpoint_fails(home: Home) -> None:
+    home.environ |= {
+        f"{VARIABLE}ENDPOINT": "http://127.0.0.1:9",
+        f"{VARIABLE}BUCKET": "b",
+        f"{VARIABLE}ACCESS_KEY": "a",
+        f"{VARIABLE}SECRET_KEY": CANARY,
+    }
+    outcome = home.doctor()
+    assert outcome.status == 1
+    assert outcome.level("archive", "write") == "fail"
+
+
+def test_a_sink_that_is_set_in_part_fails_and_names_what_is_missing(home: Home) -> None:
+    home.environ |= {f"{VARIABLE}BUCKET": "b", f"{VARIABLE}ENDPOINT": "http://127.0.0.1:9"}
+    outcome = home.doctor()
+    assert outcome.status == 1
+    (finding,) = outcome.found("configuration", "archive")
+    assert f"{VARIABLE}ACCESS_KEY, {VARIABLE}SECRET_KEY" in finding["message"]
+
+
+def test_a_configuration_that_cannot_be_is_exit_status_78(home: Home) -> None:
+    home.environ["TRANSCRIPTD_WORKERS"] = "many"
+    outcome = home.doctor()
+    assert outcome.status == 78
+    assert "workers" in outcome.err
+
+
+def test_sessions_are_counted_and_other_files_are_not(home: Home) -> None:
+    for name in ("one", "two"):
+        save(home.sessions, document(conversation(2), name))
+    (home.sessions / "one.checkpoint.json").write_text("{}")
+    outcome = home.doctor()
+    (finding,) = outcome.found("codetether", str(home.sessions))
+    assert (finding["level"], finding["message"]) == ("ok", "2 sessions")
+    assert "parser" not in outcome.out
+
+
+def test_what_cannot_be_read_or_written_fails(home: Home) -> None:
+    path = save(home.sessions, document(conversation(2), "one"))
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("needs a user who may not read everything")
+    home.state.mkdir(parents=True)
+    home.state.chmod(0o500)
+    try:
+        outcome = home.doctor()
+    finally:
+        home.state.chmod(0o700)
+    assert outcome.status == 1
+    assert ("fail", "codetether", str(home.sessions)) in outcome.bad
+    assert ("fail", "state", "directory") in outcome.bad
+
+
+def test_what_exists_only_in_the_local_archive_is_counted(home: Home, servers: Pool) -> None:
+    for length, name in ((3, "one"), (2, "two"), (1, "one")):  # the last one is an undo
+        save(home.sessions, document(conversation(length), name))
+        assert home.run("sync").status == 0
+    home.use(servers.get("ministack"))
+    home.environ[f"{VARIABLE}PREFIX"] = "elsewhere/"
+    before = home.doctor()
+    (finding,) = before.found("archive", "local")
+    assert finding["level"] == "warn"
+    assert finding["message"].startswith(f"only {home.archive} has 2 sessions and 1 other ")
+    assert home.run("sync").status == 0
+    (finding,) = home.doctor().found("archive", "local")
+    assert finding["message"].startswith(f"only {home.archive} has 0 sessions and 1 other ")
+
+
+def test_a_running_daemon_is_asked_and_not_disturbed(
+    home: Home, daemon: subprocess.Popen[bytes]
+) -> None:
+    outcome = home.doctor()
+    assert outcome.status == 0, outcome.out
+    (running,) = outcome.found("daemon", "running")
+    assert f"process {daemon.pid}" in running["message"]
+    assert outcome.level("state", "lock") == "ok"
+    assert f"process {daemon.pid}" in outcome.found("state", "lock")[0]["message"]
+    assert daemon.poll() is None
+
+
+def test_what_the_daemon_has_in_quarantine_is_said(
+    home: Home, daemon: subprocess.Popen[bytes]
+) -> None:
+    (home.sessions / "broken.json").write_text("{")
+    assert home.run("sync").status == 1
+    assert ("warn", "daemon", "quarantined") in home.doctor().bad

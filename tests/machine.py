@@ -1,0 +1,126 @@
+"""One machine in one process: session files, a journal and a worker, over a store in memory.
+
+What `app` wires, without watching, waiting or a server, so that a test can take single turns and
+let the process die between any two steps. Knows nothing of what a test expects.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Self
+
+from tests import documents
+from tests.memory_store import MemoryStore
+from transcriptd.budget import Budget
+from transcriptd.gate import Gate
+from transcriptd.journal import Journal
+from transcriptd.layout import Names, history_key
+from transcriptd.model import Session
+from transcriptd.pool import Turn
+from transcriptd.sources.codetether import CodeTether
+from transcriptd.status import Status
+from transcriptd.upload import Uploader
+from transcriptd.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.documents import Message
+    from tests.memory_store import Bucket
+    from transcriptd.journal import Record
+
+MIB = 1 << 20
+
+
+class Machine:
+    """`async with Machine(home, bucket) as machine`; `restart` forgets what a process forgets."""
+
+    def __init__(
+        self,
+        home: Path,
+        bucket: Bucket | None = None,
+        *,
+        name: str = "m1",
+        writer: str = "0123456789ab",
+        memory_budget: int = 64 * MIB,
+        max_document: int = MIB,
+    ) -> None:
+        self.store = MemoryStore(bucket)
+        self.names = Names("history/", f"{name}.{writer}")
+        self.root = home / name / "sessions"
+        self.root.mkdir(parents=True)
+        self.journal_path = home / name / "journal.db"
+        self.foreign: list[str] = []
+        self.budget = Budget(memory_budget)
+        self._max_document = max_document
+        self.journal: Journal
+        self.status: Status
+        self.gate: Gate
+        self.uploader: Uploader
+        self.worker: Worker
+
+    async def __aenter__(self) -> Self:
+        self.status = Status()
+        # No jitter: a pause that a random number scales to nothing.
+        self.gate = Gate(8, jitter=lambda: 0.0)
+        self.journal = await Journal(self.journal_path).__aenter__()
+        self.uploader = Uploader(
+            self.store,
+            self.journal,
+            self.names,
+            on_foreign=lambda session: self.foreign.append(session.id),
+        )
+        self.worker = Worker(
+            sources={"codetether": CodeTether((), {"HOME": str(self.root.parent)})},
+            journal=self.journal,
+            uploader=self.uploader,
+            gate=self.gate,
+            budget=self.budget,
+            status=self.status,
+            names=self.names,
+            max_document=self._max_document,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.journal.__aexit__()
+
+    async def restart(self, *, lose_journal: bool = False) -> None:
+        await self.journal.__aexit__()
+        if lose_journal:
+            for path in self.journal_path.parent.glob("journal.db*"):
+                path.unlink()
+        await self.__aenter__()
+
+    def session(self, session_id: str = "s") -> Session:
+        return Session("codetether", session_id, str(self.root), f"{session_id}.json")
+
+    def save(self, messages: Sequence[Message], session_id: str = "s", **fields: object) -> Session:
+        """Save as CodeTether does."""
+        documents.save(self.root, documents.document(messages, session_id, **fields))
+        return self.session(session_id)
+
+    def save_bytes(self, data: bytes, session_id: str = "s") -> Session:
+        """Save what CodeTether would not."""
+        session = self.session(session_id)
+        session.path.write_bytes(data)
+        return session
+
+    async def turn(self, session: Session | None = None, *, settled: bool = False) -> float | None:
+        """Take one attempt at a session."""
+        return await self.worker.attempt(Turn(session or self.session(), monotonic(), settled))
+
+    def record(self, session_id: str = "s") -> Record:
+        record = self.journal.record(self.session(session_id))
+        assert record is not None
+        return record
+
+    def archived(self, session_id: str = "s") -> bytes | None:
+        """Return what lies under a session's base key."""
+        found = self.store.objects.get(history_key(self.names.prefix, session_id))
+        return found.body if found else None
+
+    def forget(self) -> None:
+        """Forget which streams were looked at, as after a start."""
+        self.uploader._reconciled.clear()

@@ -1,0 +1,72 @@
+"""The digest is a chain over blocks of 1 MiB that can be carried on and computed in pieces."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transcriptd.digest import BLOCK, EMPTY, Digester, chain, digest, digests
+
+PATTERN = bytes(range(251)) * (2 * BLOCK // 251 + 300)
+AROUND_BLOCKS = sorted({0, 1, 2, *(b * BLOCK + d for b in (1, 2) for d in (-1, 0, 1)), 70_000})
+lengths = st.sampled_from(AROUND_BLOCKS) | st.integers(0, max(AROUND_BLOCKS))
+
+
+def by_the_definition(content: bytes) -> str:
+    value = bytes(32)
+    for start in range(0, len(content), BLOCK):
+        value = sha256(value + sha256(content[start : start + BLOCK]).digest()).digest()
+    return value.hex()
+
+
+def test_the_digest_of_nothing_is_32_zero_bytes() -> None:
+    assert digest(b"") == "00" * 32
+
+
+def test_the_digest_is_the_one_that_archives_out_there_were_written_with() -> None:
+    assert digest(b"abc") == "589f9ffed4c477966bfb8d41f37895b08c69047df8f911d6f3b57fbe08faee8d"
+
+
+@pytest.mark.parametrize("length", AROUND_BLOCKS)
+def test_a_digest_is_what_its_definition_says(length: int) -> None:
+    assert digest(PATTERN[:length]) == by_the_definition(PATTERN[:length])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(lengths, max_size=5).map(sorted))
+def test_the_digests_of_several_lengths_are_those_of_each_prefix(wanted: list[int]) -> None:
+    assert digests(PATTERN, wanted) == [digest(PATTERN[:length]) for length in wanted]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 1000, BLOCK - 1, BLOCK, BLOCK + 1]), max_size=5))
+def test_pieces_of_any_size_give_the_digest_of_the_whole(sizes: list[int]) -> None:
+    digester, taken = Digester(), 0
+    for size in sizes:
+        digester.update(PATTERN[taken : taken + size])
+        taken = min(taken + size, len(PATTERN))
+        assert (digester.length, digester.hexdigest()) == (taken, digest(PATTERN[:taken]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(lengths.filter(bool), st.data())
+def test_one_changed_byte_changes_the_digest(length: int, data: st.DataObject) -> None:
+    changed = bytearray(PATTERN[:length])
+    changed[data.draw(st.integers(0, length - 1))] ^= 1
+    assert digest(bytes(changed)) != digest(PATTERN[:length])
+
+
+def test_a_digest_is_carried_on_from_a_block_boundary() -> None:
+    at_boundary = bytes.fromhex(digest(PATTERN[:BLOCK]))
+    assert chain(at_boundary, PATTERN[BLOCK : BLOCK + 5]).hex() == digest(PATTERN[: BLOCK + 5])
+
+
+def test_the_chain_begins_with_the_digest_of_nothing() -> None:
+    assert chain(EMPTY, b"abc").hex() == digest(b"abc")
+
+
+def test_a_view_has_the_digest_of_its_bytes() -> None:
+    assert digest(memoryview(PATTERN)[3:9]) == digest(PATTERN[3:9])

@@ -1,0 +1,112 @@
+"""The metrics: their names are a contract with dashboards and rules."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+import transcriptd
+from tests.observed import wired
+from transcriptd import errors
+from transcriptd.errors import Retry, StoreError
+from transcriptd.metrics import REASONS, Metrics
+from transcriptd.model import Session, State
+from transcriptd.report import Report
+
+if TYPE_CHECKING:
+    from transcriptd.app import Daemon
+
+RULES = Path(__file__).parents[2] / "config" / "prometheus-rules.yaml"
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+def scraped(daemon: Daemon) -> Samples:
+    text = Metrics(Report(daemon)).text().decode()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def session(number: int) -> Session:
+    return Session("codetether", f"s{number}", "/sessions", f"s{number}.json")
+
+
+async def test_the_number_of_series_does_not_grow_with_sessions(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        assert daemon.pool is not None
+        before = set(scraped(daemon))
+        for number in range(50):
+            daemon.pool.touch(session(number))
+            daemon.status.set(session(number), State.QUARANTINED, f"reason-{number}")
+            daemon.status.archived(session(number), 0.1, 10, 0)
+        after = scraped(daemon)
+    assert set(after) == before
+    assert after["transcriptd_sessions", (("state", "quarantined"),)] == 50
+    assert after["transcriptd_backlog", ()] == 50
+    assert after["transcriptd_archived_total", ()] == 50
+    assert after["transcriptd_archive_seconds_count", ()] == 50
+
+
+async def test_a_degraded_reason_is_one_while_it_holds_and_zero_else(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        series = "transcriptd_degraded", (("reason", "journal"),)
+        assert scraped(daemon)[series] == 0
+        daemon.status.degrade("journal", "full")
+        assert scraped(daemon)[series] == 1
+        daemon.status.recover("journal")
+        assert scraped(daemon)[series] == 0
+
+
+def test_every_reason_that_can_be_degraded_is_exported() -> None:
+    said = set()
+    for module in Path(transcriptd.__file__).parent.rglob("*.py"):
+        said |= set(re.findall(r"\.degrade\(\s*\"(\w+)\"", module.read_text("utf-8")))
+    said |= {
+        error.degraded
+        for error in vars(errors).values()
+        if isinstance(error, type) and issubclass(error, StoreError) and error.retry is Retry.STORE
+    }
+    assert said <= set(REASONS)
+
+
+async def test_requests_to_the_store_are_counted_by_operation_and_outcome(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        assert daemon.store is not None
+        daemon.store.traffic.count("put", "ok")
+        daemon.store.traffic.count("put", "slow_down")
+        daemon.store.traffic.sent_bytes += 7
+        found = scraped(daemon)
+    name = "transcriptd_store_requests_total"
+    assert found[name, (("op", "put"), ("outcome", "ok"))] == 1
+    assert found[name, (("op", "put"), ("outcome", "slow_down"))] == 1
+    assert found["transcriptd_sent_bytes_total", ()] == 7
+
+
+async def test_metrics_are_there_while_nothing_is_archived(tmp_path: Path) -> None:
+    async with wired(tmp_path, CODETETHER_HISTORY_S3_BUCKET="b") as daemon:
+        assert scraped(daemon)["transcriptd_degraded", (("reason", "disabled"),)] == 1
+
+
+async def test_every_metric_that_the_alert_rules_name_exists(tmp_path: Path) -> None:
+    rules = yaml.safe_load(RULES.read_text("utf-8"))
+    expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    named = set(re.findall(r"transcriptd_\w+", " ".join(expressions)))
+    async with wired(tmp_path) as daemon:
+        assert daemon.store is not None
+        daemon.store.traffic.count("put", "ok")
+        there = {name for name, _ in scraped(daemon)}
+    assert named
+    assert named <= there

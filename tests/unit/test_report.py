@@ -1,0 +1,194 @@
+"""What the daemon says about itself."""
+
+from __future__ import annotations
+
+import json
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.documents import compact, document, message
+from tests.observed import configuration, sessions, wired
+from transcriptd.errors import Unreachable
+from transcriptd.journal import Journal
+from transcriptd.model import Session, State
+from transcriptd.report import Report, printable, without_daemon
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transcriptd.app import Daemon
+
+WORDS = [state.value for state in State]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+def session(name: str) -> Session:
+    return Session("codetether", name, "/sessions", f"{name}.json")
+
+
+def by_id(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in report["sessions"]}
+
+
+async def with_one_of_each(daemon: Daemon) -> Report:
+    """Tell a daemon of four sessions that stand differently."""
+    assert daemon.pool is not None
+    for name in ("well", "again"):
+        await daemon.journal.note(session(name), None, State.CURRENT)
+    daemon.pool.touch(session("again"))
+    daemon.pool.touch(session("new"))
+    daemon.status.set(session("broken"), State.QUARANTINED, "invalid_json", "not JSON")
+    await daemon.journal.note(session("broken"), None, State.QUARANTINED, reason="invalid_json")
+    return Report(daemon)
+
+
+async def test_each_session_is_counted_in_exactly_one_state(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        totals = (await with_one_of_each(daemon)).document()["totals"]
+    counted = {"current": 1, "pending": 2, "quarantined": 1}
+    assert totals["states"] == {**dict.fromkeys(WORDS, 0), **counted}
+    assert totals["sessions"] == 4
+    assert totals["backlog"] == 2
+
+
+async def test_only_sessions_that_are_not_current_are_listed_unless_all_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    async with wired(tmp_path) as daemon:
+        report = await with_one_of_each(daemon)
+        assert list(by_id(report.document())) == ["again", "broken", "new"]
+        everything = by_id(report.document(everything=True))
+    assert {name: row["state"] for name, row in everything.items()} == {
+        "again": "pending", "broken": "quarantined", "new": "pending", "well": "current",
+    }  # fmt: skip
+
+
+async def test_many_sessions_are_counted_as_few_are(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        assert daemon.pool is not None
+        for number in range(300):
+            daemon.pool.touch(session(f"new-{number}"))
+        totals = (await with_one_of_each(daemon)).totals()
+    assert (totals["states"]["current"], totals["states"]["pending"]) == (1, 302)
+
+
+async def test_what_is_not_archived_has_an_age_and_what_is_archived_has_none(
+    tmp_path: Path,
+) -> None:
+    async with wired(tmp_path) as daemon:
+        report = await with_one_of_each(daemon)
+        daemon.status.set(session("gone"), State.SOURCE_GONE)
+        rows = by_id(report.document(everything=True))
+        ages = {name: row["oldest_unarchived_s"] for name, row in rows.items()}
+        oldest = report.totals()["oldest_unarchived_s"]
+    assert ages["well"] is ages["gone"] is None
+    assert min(ages["again"], ages["new"], ages["broken"]) >= 0
+    assert oldest is not None
+    assert oldest >= max(ages["again"], ages["new"], ages["broken"])
+
+
+async def test_a_restart_does_not_make_an_unreadable_session_young_again(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        await with_one_of_each(daemon)
+    stopped = time()
+    async with wired(tmp_path) as daemon:
+        daemon.status.set(session("broken"), State.QUARANTINED, "invalid_json", "not JSON")
+        assert by_id(Report(daemon).document())["broken"]["since"] <= stopped
+
+
+async def test_an_archived_session_is_reported_with_what_is_archived_of_it(tmp_path: Path) -> None:
+    said = compact(document([message("user", "one"), message("user", "two")], "s"))
+    (sessions(tmp_path) / "s.json").write_bytes(said)
+    async with wired(tmp_path) as daemon:
+        await daemon.sync_once(30)
+        report = Report(daemon).document(everything=True)
+    (row,) = report["sessions"]
+    assert (row["state"], row["records"], row["generation"]) == ("current", 2, 0)
+    assert row["key"] == "history/s/history.jsonl"
+    assert report["totals"]["bytes"] == row["bytes"] > 0
+    assert report["totals"]["archived"] >= 1
+    assert report["watch"][0]["files"] == 1
+    assert {"path": str(tmp_path / "data" / "sessions"), "present": True} in report["watch"][0][
+        "roots"
+    ]
+
+
+async def test_message_text_is_never_reported(tmp_path: Path) -> None:
+    canary = "canary-4711"
+    directory = sessions(tmp_path)
+    (directory / "s.json").write_bytes(
+        compact(document([message("user", canary)], "s", title=canary))
+    )
+    (directory / "broken.json").write_bytes(
+        compact(document([message("user", canary)], "broken"))[:-20]
+    )
+    async with wired(tmp_path) as daemon:
+        await daemon.sync_once(30)
+        assert canary not in json.dumps(Report(daemon).document(everything=True))
+
+
+async def test_half_of_the_sinks_variables_make_everything_disabled(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        await daemon.journal.note(session("s"), None, State.CURRENT)
+    async with wired(tmp_path, CODETETHER_HISTORY_S3_BUCKET="b") as daemon:
+        report = Report(daemon).document()
+    assert report["state"] == "disabled"
+    assert report["archive"]["kind"] == report["store"]["state"] == "disabled"
+    assert report["totals"]["states"]["disabled"] == report["totals"]["sessions"] == 1
+    assert [row["state"] for row in report["sessions"]] == ["disabled"]
+    assert [trouble["reason"] for trouble in report["degraded"]] == ["disabled"]
+
+
+async def test_a_store_that_fails_is_named_with_its_error_and_the_next_attempt(
+    tmp_path: Path,
+) -> None:
+    async with wired(tmp_path) as daemon:
+        with pytest.raises(Unreachable):
+            async with daemon.gate.turn():
+                raise Unreachable("refused", hint="start it", retry_after=60)
+        report = Report(daemon).document()
+    assert (report["store"]["state"], report["store"]["error"]) == ("failing", "refused")
+    assert 0 < report["store"]["next_attempt_in_s"] <= 60
+    (trouble,) = report["degraded"]
+    assert trouble["reason"] == "store_unreachable"
+    assert trouble["hint"] == "start it"
+    assert trouble["since"] <= time()
+
+
+async def test_the_daemons_state_goes_from_starting_over_ready_to_stopping(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        report = Report(daemon)
+        states = [report.state]
+        await daemon.start()
+        states.append(report.state)
+        daemon.status.stopping = True
+        states.append(report.state)
+    assert states == ["starting", "ready", "stopping"]
+
+
+async def test_without_a_daemon_the_journal_tells_what_it_knows(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        await with_one_of_each(daemon)
+    config = configuration(tmp_path)
+    told = without_daemon(config, Journal(config.state_dir / "journal.db"), everything=False)
+    assert told["state"] == "stopped"
+    assert told["totals"]["states"]["current"] == 2
+    assert list(by_id(told)) == ["broken"]
+
+
+def test_without_a_journal_nothing_is_known(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    told = without_daemon(config, Journal(config.state_dir / "journal.db"), everything=True)
+    assert (told["totals"]["sessions"], told["sessions"]) == (0, [])
+
+
+def test_a_path_with_any_bytes_can_be_printed() -> None:
+    assert printable(b"/a/\xff\xfe".decode("utf-8", "surrogateescape")).encode() != b""
+    assert printable("/a/ü") == "/a/ü"
