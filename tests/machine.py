@@ -19,7 +19,7 @@ from transcriptd.model import Session
 from transcriptd.pool import Turn
 from transcriptd.sources.codetether import CodeTether
 from transcriptd.status import Status
-from transcriptd.upload import Uploader
+from transcriptd.upload import Sizes, Uploader
 from transcriptd.worker import Worker
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Machine:
         writer: str = "0123456789ab",
         memory_budget: int = 64 * MIB,
         max_document: int = MIB,
+        sizes: Sizes | None = None,
     ) -> None:
         self.store = MemoryStore(bucket)
         self.names = Names("history/", f"{name}.{writer}")
@@ -54,6 +55,9 @@ class Machine:
         self.foreign: list[str] = []
         self.budget = Budget(memory_budget)
         self._max_document = max_document
+        self._sizes = sizes
+        self.max_lag = 1800.0
+        self.now = 1_700_000_000.0
         self.journal: Journal
         self.status: Status
         self.gate: Gate
@@ -70,6 +74,8 @@ class Machine:
             self.journal,
             self.names,
             on_foreign=lambda session: self.foreign.append(session.id),
+            sizes=self._sizes,
+            clock=lambda: self.now,
         )
         self.worker = Worker(
             sources={"codetether": CodeTether((), {"HOME": str(self.root.parent)})},
@@ -80,6 +86,8 @@ class Machine:
             status=self.status,
             names=self.names,
             max_document=self._max_document,
+            max_lag=self.max_lag,
+            wall_clock=lambda: self.now,
         )
         return self
 
@@ -107,9 +115,12 @@ class Machine:
         session.path.write_bytes(data)
         return session
 
-    async def turn(self, session: Session | None = None, *, settled: bool = False) -> float | None:
+    async def turn(
+        self, session: Session | None = None, *, settled: bool = False, sealing: bool = False
+    ) -> float | None:
         """Take one attempt at a session."""
-        return await self.worker.attempt(Turn(session or self.session(), monotonic(), settled))
+        turn = Turn(session or self.session(), monotonic(), settled, sealing)
+        return await self.worker.attempt(turn)
 
     def record(self, session_id: str = "s") -> Record:
         record = self.journal.record(self.session(session_id))
@@ -121,6 +132,11 @@ class Machine:
         found = self.store.objects.get(history_key(self.names.prefix, session_id))
         return found.body if found else None
 
+    @staticmethod
+    def reader(bucket: Bucket) -> MemoryStore:
+        """Return a client of the bucket that nothing befalls."""
+        return MemoryStore(bucket)
+
     def forget(self) -> None:
         """Forget which streams were looked at, as after a start."""
-        self.uploader._reconciled.clear()
+        self.uploader._known.clear()

@@ -10,25 +10,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.ledger import Ledger
-from transcriptd.errors import (
-    ConditionFailed,
-    NotFound,
-    RangeInvalid,
-    Unreachable,
-    Unsupported,
+from transcriptd.errors import ConditionFailed, NotFound, RangeInvalid, StoreError, Unreachable
+from transcriptd.stores import (
+    Absent,
+    Condition,
+    Entry,
+    Fresh,
+    Head,
+    Matches,
+    Reading,
+    Stored,
+    Traffic,
 )
-from transcriptd.stores import Absent, Condition, Entry, Head, Matches, Reading, Traffic
 from transcriptd.stores.keys import check_key, check_range, check_removable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
-    from transcriptd.stores import Store
+    from transcriptd.stores import Piece, Store
+
+T = TypeVar("T")
 
 CHUNK = 64 * 1024
 
@@ -38,15 +44,20 @@ class Crashed(BaseException):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """One object. `etag` is the MD5 of the body, as S3's: equal bytes have equal ETags."""
+class Object:
+    """One object. `etag` is the MD5 of the body, as S3's: equal bytes have equal ETags.
+
+    One that was written `apart` has another, as a multipart upload has.
+    """
 
     body: bytes
     metadata: Mapping[str, str]
+    apart: bool = False
 
     @property
     def etag(self) -> str:
-        return hashlib.md5(self.body, usedforsecurity=False).hexdigest()
+        md5 = hashlib.md5(self.body, usedforsecurity=False).hexdigest()
+        return f"{md5}-1" if self.apart else md5
 
     @property
     def head(self) -> Head:
@@ -69,6 +80,8 @@ class Fault:
 
     `before` is raised instead of the effect, `after` once it took place. `hold` is waited for
     before the effect, or with `hold_answer` after it; `arrived` is set when the wait begins.
+    With `late` the client hears at once that there was no answer, and the effect takes place when
+    the bucket's `arrive` says so.
     """
 
     name: str
@@ -78,6 +91,7 @@ class Fault:
     after: BaseException | None = None
     hold: asyncio.Event | None = None
     hold_answer: bool = False
+    late: bool = False
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     def befalls(self, name: str, key: str) -> bool:
@@ -92,31 +106,57 @@ class Fault:
         self.hold.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A request that its client gave up, and that the server has yet to receive."""
+
+    name: str
+    key: str
+    effect: Callable[[], object]
+
+
 class Bucket:
     """Objects by key. `between` is called between a look and a write that the server leaves to us.
 
-    `honours`: whether the server compares conditions itself. `copies`: "well", "not", or "short"
-    for a server that answers well and stores half.
+    `honours`: whether the server compares conditions itself. `appends`: whether it continues an
+    object in place. `copies`: "well", "not", or "short" for a server that answers well and stores
+    half. `under_way`: the requests that have yet to arrive, oldest first.
     """
 
     def __init__(self, prefix: str = "history/") -> None:
-        self.objects: dict[str, Stored] = {}
+        self.objects: dict[str, Object] = {}
         self.ledger = Ledger(prefix)
         self.prefix = prefix
         self.honours = True
+        self.appends = False
         self.copies = "well"
         self.between: Callable[[], None] = lambda: None
+        self.under_way: list[Late] = []
 
     def overwrite(self, key: str, body: bytes) -> None:
         """Write as CodeTether's own sink does: no metadata, no condition."""
-        self.objects[key] = Stored(body, {})
+        self.objects[key] = Object(body, {})
         self.ledger.overwritten(self.objects, key)
 
-    def write(self, key: str, body: bytes, metadata: Mapping[str, str]) -> Head:
+    def arrive(self, which: int | None = None) -> None:
+        """Let one of the requests that are `under_way` arrive, or all: nobody hears the answer."""
+        landing = self.under_way[:] if which is None else [self.under_way[which]]
+        for late in landing:
+            self.under_way.remove(late)
+            with suppress(StoreError):
+                late.effect()
+
+    def write(
+        self, key: str, body: bytes, metadata: Mapping[str, str], *, apart: bool = False
+    ) -> Head:
         before = self.objects.get(key)
-        self.objects[key] = stored = Stored(bytes(body), dict(metadata))
+        self.objects[key] = written = Object(bytes(body), dict(metadata), apart)
         self.ledger.written(self.objects, key, before)
-        return stored.head
+        return written.head
+
+    def delete(self, key: str) -> None:
+        before = self.objects.pop(key, None)
+        self.ledger.deleted(self.objects, key, before)
 
     def require(self, key: str, condition: Condition) -> None:
         found = self.objects.get(key)
@@ -125,6 +165,13 @@ class Bucket:
                 raise ConditionFailed("something stands there")
             case Matches(etag) if found is None or found.etag != etag:
                 raise ConditionFailed("the object is not what it was")
+
+    def copied(self, piece: Stored) -> bytes:
+        """Return what this server copies of a piece."""
+        self.require(piece.key, Matches(piece.etag))
+        length = piece.end - piece.start
+        kept = length // 2 if self.copies == "short" else length
+        return self.objects[piece.key].body[piece.start : piece.start + kept]
 
 
 class MemoryStore:
@@ -139,7 +186,7 @@ class MemoryStore:
         self._steps_left: int | None = None
 
     @property
-    def objects(self) -> dict[str, Stored]:
+    def objects(self) -> dict[str, Object]:
         return self.remote.objects
 
     @property
@@ -152,7 +199,8 @@ class MemoryStore:
 
     @property
     def guarantees(self) -> Mapping[str, str]:
-        return {"conditions": "honoured" if self.remote.honours else "not honoured"}
+        conditions = "honoured" if self.remote.honours else "not honoured"
+        return {"if_none_match": conditions, "if_match": conditions, "etag_is_md5": "not honoured"}
 
     def fail(
         self, name: str, error: BaseException, *, key: str = "", times: int | None = 1
@@ -167,6 +215,10 @@ class MemoryStore:
     def hold(self, name: str, *, key: str = "", answer: bool = False) -> Fault:
         """Let one operation hang until `release`."""
         return self._add(Fault(name, key, hold=asyncio.Event(), hold_answer=answer))
+
+    def delay(self, name: str, *, key: str = "", times: int | None = 1) -> Fault:
+        """Let puts, composes and deletes be given up, and arrive when the bucket says so."""
+        return self._add(Fault(name, key, times, late=True))
 
     def crash_at(self, step: int) -> None:
         """Let the process die at a step from now: each operation has one before and one after."""
@@ -198,31 +250,50 @@ class MemoryStore:
                 raise NotFound("there is no such object")
             if etag is not None and found.etag != etag:
                 raise ConditionFailed("the object is not what it was")
-            if start and start >= len(found.body):
+            size = len(found.body)
+            if start > size or (start == size and start not in {0, end}):
                 raise RangeInvalid("the range starts behind the end")
-        yield Reading(found.head, _chunks(found.body[start:end]))
+        yield Reading(found.head, self._chunks(found.body[start:end]))
 
     async def put(
         self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition = None
     ) -> Head:
         check_key(key)
-        async with self._operation("put", key, len(body)):
-            self.remote.require(key, condition)
-            if not self.remote.honours and condition is not None:
-                self.remote.between()
+        async with self._operation("put", key, len(body)) as late:
             self.traffic.sent_bytes += len(body)
-            return self.remote.write(key, body, metadata)
+            write = self._under(key, condition, lambda: self.remote.write(key, body, metadata))
+            return self._take_effect(late, "put", key, write)
 
-    async def copy(self, source: str, target: str, *, etag: str) -> Head:
-        check_key(target)
-        async with self._operation("copy", target):
-            if self.remote.copies == "not":
-                raise Unsupported("this server cannot copy")
-            self.remote.require(source, Matches(etag))
-            self.remote.require(target, Absent())
-            found = self.objects[source]
-            length = len(found.body) // (2 if self.remote.copies == "short" else 1)
-            return self.remote.write(target, found.body[:length], found.metadata)
+    @property
+    def appends(self) -> bool:
+        return self.remote.appends
+
+    async def copies(self) -> bool:
+        return self.remote.copies != "not"
+
+    async def compose(
+        self,
+        key: str,
+        pieces: Sequence[Piece],
+        metadata: Mapping[str, str],
+        condition: Condition = None,
+        *,
+        apart: bool = False,
+    ) -> Head:
+        for name in (key, *(piece.key for piece in pieces if isinstance(piece, Stored))):
+            check_key(name)
+        fetched = [await self._fetched(key, index, piece) for index, piece in enumerate(pieces)]
+        async with self._operation("compose", key, sum(p.end - p.start for p in pieces)) as late:
+            body = b"".join(map(self._sent, fetched))
+            write = self._under(
+                key, condition, lambda: self.remote.write(key, body, metadata, apart=apart)
+            )
+            return self._take_effect(late, "compose", key, write)
+
+    async def discard_uploads(self, key: str) -> None:
+        check_key(key)
+        async with self._operation("discard_uploads", key):
+            pass  # nothing that is unfinished stays here
 
     async def list(self, prefix: str) -> AsyncIterator[Entry]:
         async with self._operation("list", prefix):
@@ -231,21 +302,68 @@ class MemoryStore:
             head = self.objects[key].head
             yield Entry(key, head.size, head.etag, head.modified)
 
-    async def delete(self, key: str) -> None:
-        check_removable(key, self.remote.prefix)
-        async with self._operation("delete", key):
-            self.objects.pop(key, None)
-            self.remote.ledger.deleted(key)
+    async def delete(self, *keys: str) -> None:
+        for key in keys:
+            check_removable(key, self.remote.prefix)
+        if not keys:
+            return
+        name = " ".join(keys)
+        async with self._operation("delete", name) as late:
+            self._take_effect(late, "delete", name, lambda: [*map(self.remote.delete, keys)])
 
     async def close(self) -> None:
         self.closed = True
+
+    async def _fetched(self, key: str, index: int, piece: Piece) -> Piece | bytes:
+        """Read a stored piece as a client must whose server cannot copy it."""
+        if isinstance(piece, Fresh) or await self.copies():
+            return piece
+        found = self.objects.get(key)
+        whole = found and Stored(key, 0, len(found.body), found.etag)
+        if self.appends and index == 0 and piece == whole:
+            return piece
+        try:
+            async with self.read(piece.key, piece.start, piece.end, etag=piece.etag) as reading:
+                return b"".join([chunk async for chunk in reading.chunks])
+        except NotFound:
+            raise ConditionFailed("a stored piece is gone") from None
+
+    def _sent(self, piece: Piece | bytes) -> bytes:
+        """Return a piece's bytes as they arrive; counts what goes over the wire."""
+        if isinstance(piece, Stored):
+            return self.remote.copied(piece)
+        body = piece.content.read(piece.start, piece.end) if isinstance(piece, Fresh) else piece
+        self.traffic.sent_bytes += len(body)
+        return body
+
+    def _under(
+        self, key: str, condition: Condition, write: Callable[[], Head]
+    ) -> Callable[[], Head]:
+        """Return a write that the server holds to its condition, where it honours any."""
+        if not self.remote.honours and condition is not None:
+            self.remote.require(key, condition)  # our own look; what follows has no condition
+            self.remote.between()
+            return write
+
+        def checked() -> Head:
+            self.remote.require(key, condition)
+            return write()
+
+        return checked
+
+    def _take_effect(self, late: bool, name: str, key: str, effect: Callable[[], T]) -> T:  # noqa: FBT001 - how it befalls, not what is done
+        if late:
+            self.remote.under_way.append(Late(name, key, effect))
+            raise Unreachable("there was no answer in time")
+        return effect()
 
     def _add(self, fault: Fault) -> Fault:
         self.faults.append(fault)
         return fault
 
     @asynccontextmanager
-    async def _operation(self, name: str, key: str, size: int = 0) -> AsyncIterator[None]:
+    async def _operation(self, name: str, key: str, size: int = 0) -> AsyncIterator[bool]:
+        """Let happen what happens to a request; gives whether its effect is to come late."""
         fault = next((fault for fault in self.faults if fault.befalls(name, key)), None)
         with self._logged(name, key, size):
             await asyncio.sleep(0)  # others get their turn, as at any request
@@ -254,7 +372,7 @@ class MemoryStore:
                 await _held(fault)
             if fault and fault.before:
                 raise fault.before
-            yield
+            yield bool(fault and fault.late)
             if fault and fault.hold and fault.hold_answer:
                 await _held(fault)
             if fault and fault.after:
@@ -271,7 +389,13 @@ class MemoryStore:
             raise
         finally:
             self.log.append(Operation(name, key, size, outcome))
-            self.traffic.count(name, outcome)
+            self.traffic.count("get" if name == "read" else name, outcome)
+
+    async def _chunks(self, body: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(body), CHUNK):
+            chunk = body[start : start + CHUNK]
+            self.traffic.received_bytes += len(chunk)
+            yield chunk
 
     def _step(self) -> None:
         if self._steps_left is None:
@@ -285,11 +409,6 @@ async def _held(fault: Fault) -> None:
     assert fault.hold is not None
     fault.arrived.set()
     await fault.hold.wait()
-
-
-async def _chunks(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), CHUNK):
-        yield body[start : start + CHUNK]
 
 
 def _conforms(store: MemoryStore) -> Store:

@@ -26,6 +26,7 @@ from transcriptd.logs import get_logger
 from transcriptd.model import State
 from transcriptd.pool import Pool
 from transcriptd.report import Report
+from transcriptd.sealing import seconds_left
 from transcriptd.sources import open_sources
 from transcriptd.status import Standing, Status
 from transcriptd.stores import open_store
@@ -114,6 +115,7 @@ class Daemon:
             status=self.status,
             names=names,
             max_document=config.max_document,
+            max_lag=config.seal.max_lag,
         )
         pool = Pool(
             worker.attempt,
@@ -148,6 +150,11 @@ class Daemon:
         if self.pool is not None:
             for record in self.journal.without_document():
                 self.pool.settle(record.session)
+            for record in self.journal.behind():
+                assert record.cursor is not None
+                max_lag = self.config.seal.max_lag
+                left = seconds_left(record.cursor, time(), max_lag=max_lag)
+                self.pool.settle(record.session, within=left or 0.0)
         self.status.ready = True
 
     async def run(self) -> None:
@@ -166,8 +173,11 @@ class Daemon:
         """Begin to stop: one last scan, drain, close."""
         self._stopping.set()
 
-    async def sync(self, timeout_s: float) -> Result:
-        """Make everything due now and wait until it is archived, or `timeout_s` is over."""
+    async def sync(self, timeout_s: float, *, seal: bool = False) -> Result:
+        """Make everything due now and wait until it is archived, or `timeout_s` is over.
+
+        `seal`: the bases take in their tails, too.
+        """
         if self.pool is None:
             return Result(0, ({"session": "*", "state": State.DISABLED.value},))
         before = self.status.events["archived"]
@@ -177,18 +187,18 @@ class Daemon:
                 for watch in self.watches:
                     await watch.scan()
                 self.gate.reset()
-                self.pool.hurry()
+                self.pool.hurry(seal=seal)
                 asked = monotonic()
                 await self.pool.worked_off()
         left = self._left(monotonic() - asked)
         return Result(self.status.events["archived"] - before, left)
 
-    async def sync_once(self, timeout_s: float) -> Result:
+    async def sync_once(self, timeout_s: float, *, seal: bool = False) -> Result:
         """Do one pass over everything without a running daemon."""
         async with asyncio.TaskGroup() as tasks:
             working = self._start_pool(tasks)
             await self.start()
-            result = await self.sync(timeout_s)
+            result = await self.sync(timeout_s, seal=seal)
             await _cancel(working)
         return result
 
@@ -250,7 +260,7 @@ class Daemon:
         for watch in self.watches:
             await watch.scan()
         self.gate.reset()
-        pool.hurry()
+        pool.hurry(seal=True)
         await pool.worked_off()
 
     async def _despair(self) -> None:

@@ -2,7 +2,8 @@
 
 Owns where a stream's bytes are and how reading goes on after a failure. A byte at (stream,
 generation, offset) never changes, so a reader that was cut off goes on at its offset in the same
-generation, wherever that is by then. Writes nothing; knows no source and no journal.
+generation, wherever that is by then: in a tail segment, in the base that took it in, under
+`.generations/`. Writes nothing; knows no source and no journal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from tenacity.stop import stop_base
 
+from transcriptd import lines
+from transcriptd.digest import Digester
 from transcriptd.errors import (
     AccessDenied,
     AuthFailed,
@@ -23,29 +26,29 @@ from transcriptd.errors import (
     ConditionFailed,
     Damaged,
     NotFound,
+    RangeInvalid,
     Superseded,
 )
 from transcriptd.gate import Gate
-from transcriptd.layout import (
-    Meta,
-    closed_generation,
-    generation_key,
-    generations_prefix,
-    history_key,
-)
+from transcriptd.layout import SegmentMeta, history_key
 from transcriptd.pointer import PointerHandle
 from transcriptd.retry import is_worth_a_retry, until_done
+from transcriptd.stores.keys import check_key
+from transcriptd.whereabouts import Finder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tenacity import RetryCallState
 
+    from transcriptd.layout import Meta
     from transcriptd.stores import Head, Store
+    from transcriptd.whereabouts import Part, Whereabouts
 
 ATTEMPTS = 5
 _ATTEMPTS_AT_CREDENTIALS = 2
 _SESSION_ID = re.compile(r"[\w-]{1,128}")
+_OVERLAPS, _UNKNOWN, _OTHER_BYTES = "overlaps", "unknown_format", "other_bytes_before_it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +65,34 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """An object that lies in the way of a stream and is no content of it.
+
+    `reason`: `overlaps` (it begins before what precedes it ends), `other_bytes_before_it` (its
+    `pre` does not fit), `unknown_format`. Behind one of the last two nothing is read.
+    """
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """A stream being read.
 
-    `generation` is `None` where somebody else wrote the object; `length` is that of the whole
-    generation, in bytes; `chunks` gives what was asked for, as it comes.
+    `generation` is `None` where somebody else wrote the object. `length`, in bytes, is that of the
+    whole generation, tail included. `chunks` gives what was asked for, as it comes; `faults` grows
+    meanwhile.
     """
 
     generation: int | None
     length: int
     chunks: AsyncIterator[bytes]
+    faults: list[Stray]
+
+    def lines(self) -> AsyncIterator[bytes]:
+        """Give what was asked for line by line, each with its line feed."""
+        return lines.split(self.chunks)
 
 
 def span_of(prefix: str, what: str | PointerHandle) -> Span:
@@ -115,20 +136,26 @@ async def open_stream(
 ) -> AsyncIterator[Stream]:
     """Open a stream. `attempts` is how often in a row it is tried to get one more byte.
 
+    Read from its first byte on, each tail segment is held against the digest of everything before
+    it. Behind that nothing is read that was not asked for, and only this is held: that the segments
+    follow each other without a gap, that each is of a format we know, and that the first one hangs
+    on the base as the base describes itself. Without permission to list, the base is all there is.
+
     Raises, here or at any chunk, `NotFound`, `RangeInvalid` (`start` at or behind the end) and
-    every other `StoreError`, `Superseded` where the archive changes too fast, `ValueError` for a
-    key that cannot be.
+    every other `StoreError`, `Superseded` where the archive changes too fast or its tail has a gap,
+    `ValueError` for a key that cannot be.
     """
+    check_key(span.key)
     reader = _Reader(store, prefix, span, attempts, sleep)
     try:
         await reader.open()
-        yield Stream(reader.generation, reader.length, reader.chunks())
+        yield Stream(reader.generation, reader.length, reader.chunks(), reader.faults)
     finally:
         await reader.close()
 
 
 class _Reader:
-    """Reads a span piece by piece. What it pinned at first it stays with."""
+    """Reads a span part by part. What it pinned at first it stays with."""
 
     def __init__(
         self,
@@ -140,20 +167,27 @@ class _Reader:
     ) -> None:
         self.generation = span.generation
         self.length = 0
+        self.faults: list[Stray] = []
         self._store = store
-        self._prefix = prefix
-        self._key = span.key
+        self._finder = Finder(store, prefix, span.key)
         self._offset = span.start
         self._end = span.end
-        self._pinned: Head | None = None
-        self._base_seen: str | None = None
+        self._pinned: Whereabouts | None = None
+        self._base: Meta | None = None
+        self._parts: list[Part] = []
+        self._digester = Digester() if span.start == 0 else None
         self._persist = partial(until_done, worth_it=may_pass, stop=Bounded(attempts), sleep=sleep)
         self._gate = Gate(1)
         self._opened = AsyncExitStack()
         self._pieces: AsyncIterator[bytes] | None = None
 
     async def open(self) -> None:
-        await self._persist(self._attempt_open)
+        found = await self._persist(self._attempt_open)
+        self._pinned = found
+        self.generation, self.length = found.generation, found.length
+        self._end = found.length if self._end is None else min(self._end, found.length)
+        if not any(part.is_segment for part in self._parts):
+            self._digester = None  # nothing will be held against it
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self._persist(self._attempt_chunk):
@@ -163,69 +197,104 @@ class _Reader:
         self._pieces = None
         await self._opened.aclose()
 
-    async def _attempt_open(self) -> None:
-        async with self._gate.turn():
-            await self._reopen()
+    async def _attempt_open(self) -> Whereabouts:
+        async with self._attempt():
+            found = await self._look()
+            if self._parts:
+                await self._open_part(self._parts[0])
+            return found
 
     async def _attempt_chunk(self) -> bytes:
+        async with self._attempt():
+            while self._offset != self._end:
+                if not self._parts:
+                    await self._look()
+                pieces = self._pieces or await self._open_part(self._parts[0])
+                if pieces is None:
+                    self._end = self._offset
+                elif chunk := await self._piece(pieces):
+                    return chunk
+            await self.close()
+            return b""
+
+    @asynccontextmanager
+    async def _attempt(self) -> AsyncIterator[None]:
         async with self._gate.turn():
             try:
-                pieces = self._pieces or await self._reopen()
-                chunk = await anext(pieces, b"")
-                self._take(chunk)
+                yield
             except BaseException:
+                self._parts = []
                 await self.close()
                 raise
-            return chunk
 
-    def _take(self, chunk: bytes) -> None:
-        self._offset += len(chunk)
-        if not chunk and self._offset != self._end:
-            raise Damaged(f"the body ended at {self._offset} instead of {self._end}")
+    async def _look(self) -> Whereabouts:
+        """Find out where the bytes are that are still to come."""
+        found = await self._finder.find(self.generation, self._end)
+        if self._pinned is None:
+            if self._offset and self._offset >= found.length:
+                raise RangeInvalid("the stream ends before that")
+        else:
+            was, now = self._pinned.parts[0].etag, found.parts[0].etag
+            if was and was != now:  # somebody else's: nothing says where its bytes are now
+                raise ConditionFailed("the object is not what it was")
+            if was != now or (self._end is not None and self._end > found.length):
+                raise Superseded("the archive shows less than before")
+        end = self._limit(found.length)
+        self._base = found.meta
+        self._parts = [part for part in found.parts if self._offset < part.end]
+        for segment in found.astray:
+            if segment.start < end:
+                self._report(segment.key, _OVERLAPS)
+        return found
 
-    async def _reopen(self) -> AsyncIterator[bytes]:
-        key, etag = await self._locate()
-        opening = self._store.read(key, self._offset, self._end, etag=etag)
+    async def _open_part(self, part: Part) -> AsyncIterator[bytes] | None:
+        """Open the object at our offset; `None` where it turns out to be no content."""
+        start, end = self._offset - part.start, self._limit(part.end) - part.start
+        is_whole = (start, end) == (0, part.end - part.start)
+        opening = self._store.read(part.key, start, None if is_whole else end)
         try:
             reading = await self._opened.enter_async_context(opening)
-        except ConditionFailed:
-            if self._pinned and self.generation is None:
-                raise  # somebody else's object: nothing says where its bytes are now
+        except (NotFound, RangeInvalid):
             raise Superseded("the archive changed while it was read") from None
-        except NotFound:
-            if key != self._key and await self._has_moved():
-                raise Superseded("the archive changed while it was read") from None
-            raise
-        if self._pinned is None:
-            self._pin(reading.head)
+        if not part.is_still(reading.head):
+            raise Superseded("the archive changed while it was read")
+        if part.is_segment and (reason := self._why_not(part, reading.head)):
+            self._report(part.key, reason)
+            return None
         self._pieces = reading.chunks
         return reading.chunks
 
-    def _pin(self, head: Head) -> None:
-        self._pinned, self.length = head, head.size
-        self._end = head.size if self._end is None else min(self._end, head.size)
-        if self.generation is None and (meta := Meta.decode(head.metadata)):
-            self.generation = meta.generation
+    async def _piece(self, pieces: AsyncIterator[bytes]) -> bytes:
+        """Take what comes next of a part; nothing where it is through."""
+        end = self._limit(self._parts[0].end)
+        chunk = (await anext(pieces, b""))[: end - self._offset]
+        if chunk:
+            self._offset += len(chunk)
+            if self._digester:
+                self._digester.update(chunk)
+        elif self._offset == end:
+            await self.close()
+            self._parts = self._parts[1:]
+        else:
+            raise Damaged(f"the body ended at {self._offset} instead of {end}")
+        return chunk
 
-    async def _locate(self) -> tuple[str, str | None]:
-        """Return under which key the wanted generation is, and the ETag it must have there."""
-        if self.generation is None:
-            return self._key, self._pinned.etag if self._pinned else None
-        head = await self._store.head(self._key)
-        self._base_seen = head.etag if head else None
-        if head is not None and await self._generation_of(head) == self.generation:
-            return self._key, head.etag
-        return generation_key(self._prefix, self._key, self.generation), None
+    def _why_not(self, part: Part, head: Head) -> str | None:
+        """Say why a segment is no content, as far as what was read so far can tell."""
+        said = SegmentMeta.decode(head.metadata)
+        if said is None:
+            return _UNKNOWN
+        before = None
+        if self._digester and self._digester.length == part.start:
+            before = self._digester.hexdigest()
+        elif self._base and self._base.length == part.start:
+            before = self._base.digest
+        return None if before in {None, said.pre} else _OTHER_BYTES
 
-    async def _generation_of(self, head: Head) -> int:
-        if meta := Meta.decode(head.metadata):
-            return meta.generation
-        highest = -1
-        async for entry in self._store.list(generations_prefix(self._prefix, self._key)):
-            highest = max(highest, closed_generation(entry.key) or 0)
-        return highest + 1
+    def _limit(self, end: int) -> int:
+        return end if self._end is None else min(self._end, end)
 
-    async def _has_moved(self) -> bool:
-        """Whether the base is another one now than when the generation was looked for."""
-        head = await self._store.head(self._key)
-        return (head.etag if head else None) != self._base_seen
+    def _report(self, key: str, reason: str) -> None:
+        stray = Stray(key, reason)
+        if stray not in self.faults:
+            self.faults.append(stray)

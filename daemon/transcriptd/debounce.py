@@ -43,15 +43,15 @@ class Debounce:
         return session in self._entries
 
     def touch(self, session: Session, now: float, *, within: float | None = None) -> None:
-        """Note that a session changed. `within` makes it due in at most that many seconds."""
+        """Note that a session changed. `within` seconds stand in for `quiet` where given."""
         entry = self._entries.get(session)
         if entry is None:
             entry = self._entries[session] = _Entry(first=now, due=now)
         elif entry.running and entry.again is None:
             entry.again = now
         first = entry.first if entry.again is None else entry.again
-        due = min(now + self.quiet, first + self.max_wait)
-        entry.due = due if within is None else min(due, now + within)
+        quiet = self.quiet if within is None else within
+        entry.due = min(now + quiet, first + self.max_wait)
         self._push(session, entry)
 
     def clear(self) -> None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from transcriptd.content import BLOCK, Held
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from transcriptd.content import Content
+
 Buffer = bytes | memoryview
-BLOCK = 1 << 20
 EMPTY = bytes(32)
 
 
@@ -22,26 +25,32 @@ def chain(before: bytes, block: Buffer) -> bytes:
     return sha256(before + sha256(block).digest()).digest()
 
 
-def digest(content: Buffer) -> str:
+def digest(data: bytes) -> str:
     """Return the digest of a whole stream, in hex."""
-    return digests(content, [len(memoryview(content))])[0]
+    return digests(Held(data), [len(data)])[0]
 
 
-def digests(content: Buffer, lengths: Iterable[int]) -> list[str]:
+def digests(content: Content, lengths: Iterable[int]) -> list[str]:
     """Return the digests of the first `lengths` bytes (ascending, none behind the end).
 
     In one pass: every block is hashed once, and once more in part for a length that ends inside it.
+    Blocks for as long as that takes.
     """
-    view = memoryview(content)
     found: list[str] = []
     value, boundary = EMPTY, 0
     for length in lengths:
         while boundary + BLOCK <= length:
-            value = chain(value, view[boundary : boundary + BLOCK])
+            value = chain(value, _piece(content, boundary, boundary + BLOCK))
             boundary += BLOCK
-        rest = view[boundary:length]
+        rest = _piece(content, boundary, length)
         found.append((chain(value, rest) if rest else value).hex())
     return found
+
+
+def _piece(content: Content, start: int, end: int) -> Buffer:
+    if isinstance(content, Held):  # no copy of what is in memory
+        return memoryview(content.data)[start:end]
+    return content.read(start, end)
 
 
 class Digester:

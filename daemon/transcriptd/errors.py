@@ -23,6 +23,7 @@
     ├── Fault                a pointer leads to nothing (`fault`)
     └── StreamError          the archive holds something that is not ours to change
         ├── Behind           the archive holds more than the source
+        ├── Resting          it was repaired a moment ago; the next time is not yet
         └── Superseded       the archive moved on under us; look again
 
 The type decides about retrying (`StoreError.retry`); nobody reads messages to decide.
@@ -197,6 +198,14 @@ class StreamError(TranscriptdError):
 
 class Behind(StreamError):
     """The archive holds more than the source: nothing is written."""
+
+
+class Resting(StreamError):
+    """Somebody overwrites this stream again and again: it is repaired again in `seconds`."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Superseded(StreamError):

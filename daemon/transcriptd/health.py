@@ -4,7 +4,8 @@
     GET  /readyz          200 from the end of the local start until a stop begins, else 503
     GET  /status          the report as JSON (`report`); `?all=1`: with every session
     GET  /metrics         the same for Prometheus (`metrics`)
-    POST /sync?timeout=S  archive everything now: 200 {"archived", "left": []}, 503 if any is left
+    POST /sync?timeout=S  archive everything now: 200 {"archived", "left": []}, 503 if any is left;
+                          with seal=1 the bases take in their tails, too
 
 Owns the socket: who may reach it, and that no live one is taken over. A daemon that cannot be asked
 still archives: what goes wrong here is `degraded`, except a lock that another daemon holds.
@@ -54,17 +55,20 @@ class Outcome(Protocol):
     def left(self) -> Sequence[object]: ...
 
 
-class Health:
-    """Answers between entering and leaving. `sync` archives everything within so many seconds.
+class Sync(Protocol):
+    """Archives everything within so many seconds; with `seal` the bases take in their tails."""
 
-    Entering raises `LockHeld` where another daemon answers on the socket.
-    """
+    async def __call__(self, timeout_s: float, *, seal: bool) -> Outcome: ...
+
+
+class Health:
+    """Answers between entering and leaving. Entering raises `LockHeld` where another daemon answers on the socket."""
 
     def __init__(
         self,
         settings: HealthSettings,
         report: Report,
-        sync: Callable[[float], Awaitable[Outcome]],
+        sync: Sync,
     ) -> None:
         self._settings = settings
         self._report = report
@@ -162,7 +166,7 @@ class Health:
             timeout_s = math.nan
         if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
             return _json(400, {"error": "timeout: expected a number of seconds up to a day"})
-        outcome = await self._sync(timeout_s)
+        outcome = await self._sync(timeout_s, seal=request.query.get("seal") == "1")
         left = list(outcome.left)
         return _json(503 if left else 200, {"archived": outcome.archived, "left": left})
 

@@ -36,9 +36,11 @@ CREATE TABLE IF NOT EXISTS sessions (
     state TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL, since_ns INTEGER NOT NULL,
     key TEXT, generation INTEGER, records INTEGER, length INTEGER, digest TEXT, etag TEXT,
     writer TEXT, document_digest TEXT,
+    tail_length INTEGER, segments INTEGER, behind_since REAL, sent INTEGER,
     PRIMARY KEY (source, root, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_id ON sessions (id);
+CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (name) WHERE tail_length > 0;
 CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, txn INTEGER NOT NULL, phase TEXT NOT NULL,
@@ -56,6 +58,7 @@ CREATE TABLE IF NOT EXISTS open_transactions (
 _STAT = ("size", "mtime_ns", "ctime_ns", "inode", "device")
 _CURSOR = (
     "key", "generation", "records", "length", "digest", "etag", "writer", "document_digest",
+    "tail_length", "segments", "behind_since", "sent",
 )  # fmt: skip
 _ROW = ("source", "root", "name", "id", *_STAT, "state", "reason", "message", "since_ns", *_CURSOR)
 
@@ -150,6 +153,10 @@ class Journal:
             "WHERE length IS NOT NULL AND document_digest IN ('', ?)", (NO_DOCUMENT,)
         )
 
+    def behind(self) -> list[Record]:
+        """Return every session whose base has not taken in its tail."""
+        return self._select("WHERE tail_length > 0", ())
+
     def everything(self) -> list[Record]:
         """Return every session."""
         return self._select("", ())
@@ -182,17 +189,18 @@ class Journal:
         records, length = sums[0] if sums else (0, 0)
         return {**counts, "records": int(records), "bytes": int(length)}
 
-    def open_transaction(self, session: Session, action: str) -> Transaction | None:
-        """Return the transaction of this kind that was staged and never settled."""
+    def open_transactions(self, session: Session) -> list[Transaction]:
+        """Return what was staged for a session and never settled, in that order."""
         rows = self._database.read(
-            "SELECT txn, target FROM open_transactions"
-            " WHERE source = ? AND root = ? AND name = ? AND action = ?",
-            (*_place(session), action),
+            "SELECT txn, action, target FROM open_transactions"
+            " WHERE source = ? AND root = ? AND name = ? ORDER BY seq",
+            _place(session),
         )
-        for txn, target in rows:
+        found = []
+        for txn, action, target in rows:
             with contextlib.suppress(ValueError, TypeError):  # damaged: nothing is known of it
-                return Transaction(txn, session, action, Target(**json.loads(target)))
-        return None
+                found.append(Transaction(txn, session, action, Target(**json.loads(target))))
+        return found
 
     def unsettled(self) -> list[Session]:
         """Return the sessions with a transaction that was staged and never settled."""

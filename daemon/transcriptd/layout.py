@@ -23,6 +23,8 @@ _UNSAFE = re.compile(rb"[^A-Za-z0-9._-]")
 _SUFFIX = re.compile(r"(\.jsonl|\.json)$")
 _CLOSED = re.compile(r"/(\d{6,})(?:\.\w+)?$")
 _ETAG_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_SEGMENT = re.compile(r"(\d{6,})-(\d{20})\.jsonl")
+_CLAIM = "writer-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,36 @@ class Meta:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentMeta:
+    """What a tail segment says about itself.
+
+    `pre` is the digest of the stream up to its start, in hex: a segment is never joined to bytes
+    that do not match it.
+    """
+
+    writer: str
+    pre: str
+
+    def encode(self) -> dict[str, str]:
+        return {
+            f"{META_PREFIX}format": str(FORMAT),
+            f"{META_PREFIX}writer": self.writer,
+            f"{META_PREFIX}pre": self.pre,
+        }
+
+    @staticmethod
+    def decode(metadata: Mapping[str, str]) -> SegmentMeta | None:
+        """Read metadata back; `None` where it is not ours, not whole or of a later format."""
+        said = {name.lower(): value for name, value in metadata.items()}
+        try:
+            if int(said[f"{META_PREFIX}format"]) != FORMAT:
+                return None
+            return SegmentMeta(said[f"{META_PREFIX}writer"], said[f"{META_PREFIX}pre"])
+        except (KeyError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """Under which names we write: the prefix of all keys, and who we are."""
 
@@ -127,6 +159,32 @@ def _shorten(names: list[str], room: int) -> list[str]:
             break
         names[index] = f"{name[:_KEPT_OF_A_LONG_SEGMENT]}~{sha256(name.encode()).hexdigest()[:32]}"
     return names
+
+
+def tail_prefix(prefix: str, base_key: str) -> str:
+    """Return the prefix below which a stream's tail segments and claims lie."""
+    return f"{prefix}.tail/{base_key.removeprefix(prefix)}/"
+
+
+def segment_key(prefix: str, base_key: str, generation: int, start: int) -> str:
+    """Return the key of the tail segment that begins at byte `start` of a generation."""
+    return f"{tail_prefix(prefix, base_key)}{generation:06}-{start:020}.jsonl"
+
+
+def segment_place(name: str) -> tuple[int, int] | None:
+    """Return (generation, start) of a segment by its name below the tail prefix."""
+    match = _SEGMENT.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def claim_key(prefix: str, base_key: str, writer: str) -> str:
+    """Return the key of a writer's claim: who writes here."""
+    return f"{tail_prefix(prefix, base_key)}{_CLAIM}{writer}"
+
+
+def claimed_by(name: str) -> str | None:
+    """Return the writer whose claim has this name below the tail prefix."""
+    return (name.removeprefix(_CLAIM) or None) if name.startswith(_CLAIM) else None
 
 
 def generations_prefix(prefix: str, base_key: str) -> str:

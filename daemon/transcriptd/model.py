@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from transcriptd.content import Content
 
 
 class State(StrEnum):
@@ -58,7 +61,7 @@ class Snapshot:
 
     session: Session
     stat: Stat
-    content: bytes
+    content: Content
     records: int
     document: bytes | None = None
 
@@ -70,10 +73,12 @@ NO_DOCUMENT = "none"
 class Cursor:
     """How much of a stream is archived, and as what.
 
-    `digest` is the chained digest (`digest`) of the first `length` bytes of `generation`.
-    `etag` and `writer` belong to the base as it was last seen; with `generation` they are its
-    identity. `document_digest` is the SHA-256 of the `session.json` that was archived last,
-    `NO_DOCUMENT` where there is none yet, empty where that is not known.
+    `digest` is the chained digest (`digest`) of the first `length` bytes of `generation`; the last
+    `tail_length` of them lie in `segments` tail segments, the rest in the base, which has been
+    behind since `behind_since` (Unix seconds). `etag` and `writer` belong to the base as it was
+    last seen; with `generation` they are its identity. `sent` counts the bytes that this
+    generation has cost so far. `document_digest` is the SHA-256 of the `session.json` that was
+    archived last, `NO_DOCUMENT` where there is none yet, empty where that is not known.
     """
 
     key: str
@@ -84,3 +89,11 @@ class Cursor:
     etag: str
     writer: str
     document_digest: str = ""
+    tail_length: int = 0
+    segments: int = 0
+    behind_since: float = 0.0
+    sent: int = 0
+
+    @property
+    def base_length(self) -> int:
+        return self.length - self.tail_length

@@ -2,12 +2,13 @@
 
 Two questions are answered here. `plan`: given what is archived (the cursor) and what stands in the
 source, which actions follow? `settle`: given what the store says stands under the key, what is the
-cursor, and may we write there at all? (README, "Archive format", "Who may write".)
+cursor, and may we write there at all? (README, "Archive format", "Who may write".) When the base
+takes in its tail is asked in `sealing`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,15 @@ from transcriptd.model import Cursor
 if TYPE_CHECKING:
     from transcriptd.layout import Meta
 
+SMALL = 16 << 10
+"""Up to so many bytes, base and change together, the base is put anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preserve:
-    """Close a generation: keep the base whole under `.generations/` and read it back.
+    """Close a generation: keep it whole under `.generations/` and read it back.
 
-    `etag` is that of the base that is meant.
+    Its tail is folded in. `etag` is that of the base that is meant.
     """
 
     generation: int
@@ -40,34 +44,66 @@ class KeepForeign:
 class PutBase:
     """Put the whole content as the base of `generation`.
 
-    `replaces` is the ETag of the base that gives way, empty where there is none.
+    `replaces` is the ETag of the base that gives way, empty where there is none. `apart`: the new
+    base may hold the same bytes as that one, and must not get the same ETag: a late request that
+    was meant for the old one would find it.
     """
+
+    generation: int
+    replaces: str
+    apart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutTail:
+    """Put what is new as one tail segment of `generation`, from byte `start` on."""
+
+    generation: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Let the base of `generation`, whose ETag is `replaces`, take in its tail."""
 
     generation: int
     replaces: str
 
 
-Action = Preserve | KeepForeign | PutBase
+Action = Preserve | KeepForeign | PutBase | PutTail | Seal
 
 
 def plan(
-    cursor: Cursor | None, records: int, length: int, *, extends: bool, closed: int = -1
+    cursor: Cursor | None,
+    records: int,
+    length: int,
+    *,
+    extends: bool,
+    closed: int = -1,
+    used: int = -1,
+    tails: bool = True,
+    small: int = SMALL,
 ) -> tuple[Action, ...]:
     """Say what follows from a source of `length` bytes and what is archived of it.
 
     `extends`: the source begins with everything the cursor holds. `closed` is the highest
-    generation that is known to stand under `.generations/`.
+    generation that is known to stand under `.generations/`, `used` the highest that stands
+    anywhere. `tails`: this store wants segments, unless all is `small` (bytes).
     """
+    used = max(used, closed)
     if cursor is None:
-        return (PutBase(closed + 1, replaces=""),) if records else ()
+        return (PutBase(used + 1, replaces=""),) if records else ()
     if not extends or cursor.generation <= closed:  # what is closed stays closed
+        apart = length == cursor.base_length
         return (
             Preserve(cursor.generation, cursor.etag),
-            PutBase(max(cursor.generation, closed) + 1, replaces=cursor.etag),
+            PutBase(max(cursor.generation, used) + 1, replaces=cursor.etag, apart=apart),
         )
-    if length > cursor.length:
-        return (PutBase(cursor.generation, replaces=cursor.etag),)
-    return ()
+    if length == cursor.length:
+        return ()
+    if tails and length > small:
+        return (PutTail(cursor.generation, cursor.length),)
+    return (PutBase(cursor.generation, replaces=cursor.etag),)
 
 
 class Relation(Enum):
@@ -78,20 +114,37 @@ class Relation(Enum):
     DIFFERS = "differs"
 
 
+class TailSays(Enum):
+    """What a tail proves of the source when the base it hung on was overwritten."""
+
+    NOTHING = "nothing"  # there is none
+    AGREES = "agrees"  # the source still holds all that the generation held
+    CONTRADICTS = "contradicts"
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """What stands under a stream's key: the base as the store told it, and what was closed.
+    """What stands under a stream's key, as the store told it.
 
-    `meta` is `None` where somebody else wrote it. `records`, `length` and `digest` describe the
-    part of the source that equals the base, where the source extends it.
+    `meta` is that of the base, `None` where somebody else wrote it. `writer` wrote what the source
+    was compared with last: where the two differ, that is what differs. `records`, `length` and
+    `digest` describe the part of the source that equals the archive's, where the source extends
+    it; `base_length` and `segments` how that lies there. `blocked_to`: something that is no
+    content lies in the way of the tail, up to this byte. `tail_says` matters where the base is
+    somebody else's now.
     """
 
     etag: str
     meta: Meta | None
     relation: Relation
+    writer: str
     records: int
     length: int
     digest: str
+    base_length: int
+    segments: int = 0
+    blocked_to: int = 0
+    tail_says: TailSays = TailSays.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +156,7 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Do these actions: the archive has nothing of this generation yet."""
+    """Do these actions: the archive has nothing of this generation yet, or not as it should be."""
 
     actions: tuple[Action, ...]
 
@@ -121,54 +174,103 @@ class Wait:
 Settlement = Continue | Begin | StepAside | Wait
 
 
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who asks: a writer, and the other writers whose history gives way to its own."""
+
+    writer: str
+    takes_over: frozenset[str] = frozenset()
+
+    def owns(self, other: str) -> bool:
+        """Say whether what `other` wrote is ours to replace: this machine's, or taken over."""
+        return machine_of(other) == machine_of(self.writer) or other in self.takes_over
+
+
 def settle(
     key: str,
     remote: Remote | None,
     *,
+    used: int,
     closed: int,
-    writer: str,
+    claimant: Claimant,
     cursor: Cursor | None,
     extends: bool,
+    length: int,
+    now: float,
 ) -> Settlement:
     """Decide by what stands in the archive; the cursor is what we remember, and only a hint.
 
-    `closed` is the highest generation under `.generations/`, -1 for none. `extends`: the source
-    begins with everything the cursor holds.
+    `closed` is the highest generation under `.generations/`, `used` the highest that stands
+    anywhere, -1 for none. `extends`: the source, `length` bytes long, begins with everything the
+    cursor holds. `now` in Unix seconds.
     """
-    used = max(closed, cursor.generation if cursor else -1)
+    used = max(used, closed, cursor.generation if cursor else -1)
+    going_on = _GoingOn(key, cursor, claimant.writer, now)
     if remote is None:
         return Begin((PutBase(used + 1, replaces=""),))
-    if remote.relation is Relation.BEHIND:
-        return Wait()
     if remote.meta is None:
-        if remote.relation is Relation.DIFFERS:
-            return Begin((KeepForeign(remote.etag), PutBase(used + 1, replaces=remote.etag)))
-        # Written by CodeTether's own sink. What it cut off still stands in the source, so the
-        # generation goes on; where it does not, those bytes belong to a generation of their own.
-        goes_on = cursor is not None and extends and cursor.generation > closed
-        generation = used if goes_on else used + 1
-        return Continue(_cursor(key, remote, generation, writer, cursor))
+        # What a foreign writer, most likely CodeTether's own sink, cut off or changed may still
+        # stand in the source: then the generation goes on. Where it does not, those bytes belong
+        # to a generation of their own.
+        remembered = cursor is not None and extends and cursor.generation > closed
+        contradicted = remote.tail_says is TailSays.CONTRADICTS
+        proven = remote.tail_says is TailSays.AGREES
+        goes_on = (proven or (remembered and not contradicted)) and used > closed
+        return _settle_foreign(remote, used if goes_on else used + 1, going_on)
     generation = remote.meta.generation
     used = max(used, generation)
-    if remote.relation is Relation.EXTENDS:
-        if generation > closed:
-            return Continue(_cursor(key, remote, generation, remote.meta.writer, cursor))
-        return Begin((PutBase(used + 1, replaces=remote.etag),))  # closed for ever
-    if machine_of(remote.meta.writer) != machine_of(writer):
-        return StepAside()
-    return Begin((Preserve(generation, remote.etag), PutBase(used + 1, replaces=remote.etag)))
-
-
-def _cursor(
-    key: str, remote: Remote, generation: int, writer: str, before: Cursor | None
-) -> Cursor:
-    return Cursor(
-        key=key,
-        generation=generation,
-        records=remote.records,
-        length=remote.length,
-        digest=remote.digest,
-        etag=remote.etag,
-        writer=writer,
-        document_digest=before.document_digest if before else "",
+    apart = length == remote.base_length
+    close = Begin(
+        (Preserve(generation, remote.etag), PutBase(used + 1, replaces=remote.etag, apart=apart))
     )
+    if generation <= closed and remote.relation is Relation.EXTENDS:
+        return Begin((PutBase(used + 1, replaces=remote.etag, apart=apart),))  # closed for ever
+    match remote.relation:
+        case Relation.BEHIND:
+            return Wait()
+        case Relation.EXTENDS if remote.blocked_to > length:
+            return close
+        case Relation.EXTENDS if remote.blocked_to:
+            return Begin((PutBase(generation, replaces=remote.etag),))
+        case Relation.EXTENDS:
+            going_on = replace(going_on, writer=remote.meta.writer)
+            return Continue(going_on.from_here(remote, generation))
+    return close if claimant.owns(remote.writer) else StepAside()
+
+
+def _settle_foreign(remote: Remote, generation: int, going_on: _GoingOn) -> Settlement:
+    match remote.relation:
+        case Relation.BEHIND:
+            return Wait()
+        case Relation.EXTENDS:
+            return Continue(going_on.from_here(remote, generation))
+    return Begin((KeepForeign(remote.etag), PutBase(generation, replaces=remote.etag)))
+
+
+@dataclass(frozen=True, slots=True)
+class _GoingOn:
+    """What a new cursor is made of besides what stands in the archive."""
+
+    key: str
+    before: Cursor | None
+    writer: str
+    now: float
+
+    def from_here(self, remote: Remote, generation: int) -> Cursor:
+        before = self.before
+        same = before if before and before.generation == generation else None
+        since = (same.behind_since if same else 0.0) or self.now
+        return Cursor(
+            key=self.key,
+            generation=generation,
+            records=remote.records,
+            length=remote.length,
+            digest=remote.digest,
+            etag=remote.etag,
+            writer=self.writer,
+            document_digest=before.document_digest if before else "",
+            tail_length=remote.length - remote.base_length,
+            segments=remote.segments,
+            behind_since=since if remote.segments else 0.0,
+            sent=max(same.sent if same else 0, remote.length),
+        )

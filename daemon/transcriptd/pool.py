@@ -25,11 +25,13 @@ class Turn:
     """A session's turn. `since`: when its oldest unarchived change was seen (monotonic seconds).
 
     `settled`: it has been quiet, so that what besides the lines has changed is archived, too.
+    `sealing`: somebody asked that its base takes in its tail.
     """
 
     session: Session
     since: float
     settled: bool
+    sealing: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -64,6 +66,7 @@ class Pool:
         self._debounce = debounce
         self._settling = Debounce(quiet=SETTLED_S, max_wait=float("inf"))
         self._settled: set[Session] = set()
+        self._sealing: set[Session] = set()
         self._on_failure = on_failure
         self._clock = clock
         self._slots = asyncio.Semaphore(workers)
@@ -77,16 +80,21 @@ class Pool:
         self._debounce.touch(session, self._clock(), within=0.0 if at_once else None)
         self._changed.set()
 
-    def settle(self, session: Session) -> None:
-        """Give a session a settled turn soon: a crash may have come before its last one."""
-        self._settling.touch(session, self._clock(), within=0.0)
+    def settle(self, session: Session, *, within: float = 0.0) -> None:
+        """Give a session a settled turn in so many seconds: its last one may not have come."""
+        self._settling.touch(session, self._clock(), within=within)
         self._changed.set()
 
-    def hurry(self) -> None:
-        """Make everything due now: what waits, what is settling, what rests after a failure."""
+    def hurry(self, *, seal: bool = False) -> None:
+        """Make everything due now: what waits, what is settling, what rests after a failure.
+
+        `seal`: their bases take in their tails, too.
+        """
         now = self._clock()
         for session in {*self._settling.sessions(), *self._debounce.sessions()}:
             self._settled.add(session)
+            if seal:
+                self._sealing.add(session)
             self._debounce.touch(session, now, within=0.0)
         self._settling.clear()
         self._debounce.wake(now)
@@ -157,7 +165,7 @@ class Pool:
     async def _take_turn(self, session: Session) -> None:
         since = self._debounce.waiting_since(session) or self._clock()
         self.working_since[session] = self._clock()
-        turn = Turn(session, since, settled=session in self._settled)
+        turn = Turn(session, since, session in self._settled, session in self._sealing)
         try:
             settle_in = await until_done(
                 lambda: self._attempt(turn),
@@ -167,6 +175,8 @@ class Pool:
             )
             if turn.settled:
                 self._settled.discard(session)
+            if turn.sealing:
+                self._sealing.discard(session)
             if settle_in is not None:
                 self._settle_later(session, settle_in)
         finally:

@@ -2,226 +2,374 @@
 
 Asked before the first write to a stream after a start, and after every outcome that is not known;
 the journal is never believed against the answer. Settles what was staged before a crash. Reads the
-archive and writes to the journal, never to the archive.
+archive and writes to the journal; of the archive it writes nothing but this writer's claim.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from time import time
 from typing import TYPE_CHECKING
 
-from transcriptd.digest import Digester, digests
-from transcriptd.errors import Behind, ConditionFailed, NotFound, Superseded
+from transcriptd.claim import put_claim, taken_over
+from transcriptd.compare import Comparison, digest_of, read_segment
+from transcriptd.digest import digests
+from transcriptd.errors import Behind, Superseded
 from transcriptd.journal import because
-from transcriptd.layout import Meta, closed_generation, conflict_key, generations_prefix
+from transcriptd.layout import conflict_key, generation_key
 from transcriptd.model import Cursor
 from transcriptd.plan import (
-    Begin,
+    SMALL,
+    Claimant,
     Continue,
     Preserve,
     PutBase,
+    PutTail,
     Relation,
-    Remote,
+    Seal,
     StepAside,
+    Wait,
     plan,
     settle,
 )
+from transcriptd.survey import Survey, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transcriptd.journal import Journal, Target
-    from transcriptd.layout import Names
+    from transcriptd.journal import Journal, Target, Transaction
+    from transcriptd.layout import Meta, Names
     from transcriptd.model import Session
-    from transcriptd.plan import Action
+    from transcriptd.plan import Action, Remote, Settlement
     from transcriptd.snapshot import Look
     from transcriptd.stores import Head, Store
+    from transcriptd.tail import Segment
+
+OPS = {"put_base": PutBase, "put_tail": PutTail, "seal": Seal, "preserve": Preserve}
+"""Under which names actions stand in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What was learnt of a stream, and holds until something unexpected happens.
+
+    `tails`: segments may be written. `contested`: another writer has a claim here. `used` is the
+    highest generation that stands anywhere.
+    """
+
+    tails: bool
+    contested: bool
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A segment that was folded; it may go once `holder` has provably the same bytes."""
+
+    segment: Segment
+    holder: str
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows: the key to write under, the cursor to go on from, and what to do."""
+    """What follows: the key to write under, the cursor to go on from, and what to do.
+
+    `overwritten`: somebody without our metadata wrote over our base.
+    """
 
     key: str
     cursor: Cursor | None
     actions: tuple[Action, ...]
+    standing: Standing
+    garbage: tuple[Garbage, ...] = ()
+    overwritten: bool = False
 
 
 class Reconciler:
-    """Asks one archive.
-
-    `on_foreign` hears of a session whose base was overwritten by somebody without our metadata.
-    """
+    """Asks one archive. `tails`: segments are wanted. `clock` gives Unix seconds."""
 
     def __init__(
         self,
         store: Store,
         journal: Journal,
         names: Names,
-        on_foreign: Callable[[Session], None],
+        *,
+        tails: bool = True,
+        small: int = SMALL,
+        clock: Callable[[], float] = time,
     ) -> None:
         self._store = store
         self._journal = journal
         self._names = names
-        self._on_foreign = on_foreign
+        self._tails = tails
+        self._small = small
+        self._clock = clock
 
     async def ask(self, look: Look, cursor: Cursor | None, key: str) -> Decision:
         """Ask the archive how the stream stands, and decide what follows for this source.
 
         Raises `Behind`, `Superseded` and `StoreError`.
         """
-        session, prefix = look.snapshot.session, self._names.prefix
-        head, closed = await self._look_at(key)
-        meta = _trusted(head)
-        remote = await self._compare(key, head, meta, look) if head else None
-        extends = remote is not None and remote.relation is Relation.EXTENDS
-        if head and meta and extends and await self._is_spoilt(session, key, head, meta):
-            # The source still has what was meant to lie there.
-            return Decision(key, cursor, (PutBase(meta.generation, replaces=head.etag),))
-        taken = await self._settle_staged(session, key, head, cursor, closed)
-        if taken and remote:
-            cursor = replace(taken, document_digest=cursor.document_digest if cursor else "")
-            return await self._go_on(look, cursor, extends=extends, closed=closed)
-        if head and cursor and _is_cursor(head, meta, cursor):
-            return await self._go_on(look, cursor, extends=look.extends, closed=closed)
-        if head and meta is None and cursor:
-            self._on_foreign(session)
-        settlement = settle(
+        found = await self._survey(key, is_new=cursor is None)
+        spoilt = await self._spoilt(look, found, key)
+        if spoilt is not None:  # the source still has what was meant to lie there
+            return self._decision(key, cursor, (spoilt,), found)
+        settled = await self._settle_base(look.snapshot.session, key, found, cursor)
+        extends = look.extends if settled is cursor else await _extends(look, settled)
+        cursor = settled
+        known = cursor if cursor and _is_known(found, cursor) else None
+        if known and await self._is_all_ours(known, found, key, extends=extends):
+            claimed = await self._claim(key, found)
+            await self._settle_tail(look.snapshot.session, known, found)
+            return await self._go_on(look, known, claimed, extends=extends)
+        comparison = Comparison(self._store, look)
+        remote = await comparison.with_archive(key, found, known if extends else None)
+        settlement = await self._settle(look, cursor, found, remote, key, extends=extends)
+        if isinstance(settlement, StepAside):
+            for staged in self._journal.open_transactions(look.snapshot.session):
+                detail = "another writer was there first"
+                await self._reject(look.snapshot.session, staged, "provenance_fail", detail)
+            aside = conflict_key(self._names.prefix, key, self._names.writer)
+            return await self.ask(look, None, aside)
+        if isinstance(settlement, Wait):
+            await self._reject_unplanned(look.snapshot.session, ())
+            raise Behind("the archive holds more than this file; nothing is written")
+        claimed = await self._claim(key, found, remote.writer if remote else "")
+        if isinstance(settlement, Continue):
+            adopted = settlement.cursor
+            await self._adopt(look.snapshot.session, key, cursor, adopted)
+            decision = await self._go_on(look, adopted, claimed, extends=True)
+        else:
+            await self._reject_unplanned(look.snapshot.session, settlement.actions)
+            decision = self._decision(key, cursor, settlement.actions, claimed)
+        overwritten = found.head is not None and found.meta is None and cursor is not None
+        return replace(decision, overwritten=overwritten)
+
+    async def settle_without_source(self, session: Session) -> None:
+        """Settle what was staged for a session whose file is gone or empty."""
+        for staged in self._journal.open_transactions(session):
+            target = staged.target
+            found = await survey(self._store, self._names.prefix, target.key)
+            cursor = _reached(staged, found)
+            if cursor or _stands(staged, found):
+                await self._journal.commit(staged.txn, session, cursor)
+            else:
+                await self._reject(session, staged, "invariant_violation", "the source is gone")
+
+    async def _survey(self, key: str, *, is_new: bool) -> Survey:
+        """Look at the archive; where nothing is there yet, with our claim beside it already."""
+        is_absent = is_new and await self._store.head(key) is None
+        if is_absent and not self._store.appends:
+            await put_claim(self._store, self._names, key)
+        return await survey(self._store, self._names.prefix, key, is_absent=is_absent)
+
+    async def _claim(self, key: str, found: Survey, replaces: str = "") -> Survey:
+        """Claim a stream before anything is written to it: whoever claims later sees it.
+
+        Returns what stands there since then. Raises `Superseded` where that changed meanwhile.
+        """
+        if self._store.appends or self._names.writer in found.tails.claims:
+            return found
+        replaced = frozenset({replaces} - {self._names.writer, ""})
+        await put_claim(self._store, self._names, key, replaces=replaced)
+        again = await survey(self._store, self._names.prefix, key)
+        if not _is_same(found, again):
+            raise Superseded("the archive changed while it was claimed")
+        return again
+
+    async def _spoilt(self, look: Look, found: Survey, key: str) -> PutBase | None:
+        """Whether a base that was staged and never proven holds other bytes than it was sent."""
+        head, meta = found.head, found.meta
+        if head is None or meta is None:
+            return None
+        session = look.snapshot.session
+        open_ones = self._journal.open_transactions(session)
+        put = [each.target for each in open_ones if each.action in {"put_base", "seal"}]
+        if not any(target.key == key and _is_target(meta, target) for target in put):
+            return None
+        if look.snapshot.content.size < meta.length:
+            return None
+        source = await asyncio.to_thread(digests, look.snapshot.content, [meta.length])
+        if source != [meta.digest]:
+            return None
+        if await digest_of(self._store, key, None, head.etag) == meta.digest:
+            return None
+        return PutBase(meta.generation, replaces=head.etag)
+
+    async def _settle_base(
+        self, session: Session, key: str, found: Survey, cursor: Cursor | None
+    ) -> Cursor | None:
+        """Settle what was staged and took effect on whole objects; return the cursor since then."""
+        for staged in self._journal.open_transactions(session):
+            target = staged.target
+            if target.key != key:
+                continue
+            if staged.action == "preserve" and target.generation <= found.closed:
+                await self._journal.commit(staged.txn, session, None)
+            elif staged.action in {"put_base", "seal"}:
+                taken = _reached(staged, found)
+                if taken is not None:
+                    document = cursor.document_digest if cursor else ""
+                    cursor = replace(taken, document_digest=document)
+                    await self._journal.commit(staged.txn, session, cursor)
+        return cursor
+
+    async def _is_all_ours(self, cursor: Cursor, found: Survey, key: str, *, extends: bool) -> bool:
+        """Whether nothing has to be compared: all that stands there is known, or left behind."""
+        if extends:
+            end = cursor.length
+            return found.chain.end == end and not found.chain.ahead_of(end)
+        beyond = next((s for s in found.chain.content if s.start == cursor.length), None)
+        if beyond is None:
+            return True
+        meta, _ = await read_segment(self._store, beyond)
+        return meta is None or (await self._claimant(key, meta.writer)).owns(meta.writer)
+
+    async def _claimant(self, key: str, other: str) -> Claimant:
+        """Say who asks; whether we took a stream over is only looked up where it matters."""
+        claimant = Claimant(self._names.writer)
+        if claimant.owns(other) or self._store.appends:
+            return claimant
+        return Claimant(self._names.writer, await taken_over(self._store, self._names, key))
+
+    async def _settle_tail(self, session: Session, cursor: Cursor, found: Survey) -> None:
+        """Settle a staged segment whose bytes the source no longer has, by its place alone."""
+        for staged in self._journal.open_transactions(session):
+            ours = staged.action == "put_tail" and staged.target.key == cursor.key
+            if ours and _stands(staged, found):
+                await self._journal.commit(staged.txn, session, None)
+
+    async def _settle(
+        self,
+        look: Look,
+        cursor: Cursor | None,
+        found: Survey,
+        remote: Remote | None,
+        key: str,
+        *,
+        extends: bool,
+    ) -> Settlement:
+        differs = remote is not None and remote.relation is Relation.DIFFERS
+        other = remote.writer if remote and differs else self._names.writer
+        claimant = await self._claimant(key, other)
+        return settle(
             key,
             remote,
-            closed=closed,
-            writer=self._names.writer,
+            used=found.used,
+            closed=found.closed,
+            claimant=claimant,
             cursor=cursor,
-            extends=look.extends,
+            extends=extends,
+            length=look.snapshot.content.size,
+            now=self._clock(),
         )
-        match settlement:
-            case Continue(adopted):
-                if adopted != cursor:
-                    await self._journal.save(session, adopted)
-                return await self._go_on(look, adopted, extends=True, closed=closed)
-            case Begin(actions):
-                await self._reject_unplanned(session, actions)
-                return Decision(key, cursor, actions)
-            case StepAside():
-                aside = conflict_key(prefix, key, self._names.writer)
-                return await self.ask(look, None, aside)
-        await self._reject_unplanned(session, ())
-        raise Behind("the archive holds more than this file; nothing is written")
 
-    async def _is_spoilt(self, session: Session, key: str, head: Head, meta: Meta) -> bool:
-        """Whether a base that was staged and never proven holds other bytes than it was sent."""
-        put = self._journal.open_transaction(session, "put_base")
-        if put is None or put.target.key != key or not _is_target(meta, put.target):
-            return False
-        return await digest_of(self._store, key, None, head.etag) != put.target.digest
+    async def _adopt(
+        self, session: Session, key: str, before: Cursor | None, adopted: Cursor
+    ) -> None:
+        """Go on from what was found, and commit what led there."""
+        for staged in self._journal.open_transactions(session):
+            target = staged.target
+            reached = (target.key, target.generation, target.length, target.digest) == (
+                key, adopted.generation, adopted.length, adopted.digest,
+            )  # fmt: skip
+            if reached and staged.action != "preserve":
+                await self._journal.commit(staged.txn, session, adopted)
+        if adopted != before:
+            await self._journal.save(session, adopted)
 
-    async def _settle_staged(
-        self, session: Session, key: str, head: Head | None, cursor: Cursor | None, closed: int
-    ) -> Cursor | None:
-        """Settle what was staged before a crash or an unknown outcome, by what the archive says.
+    async def _go_on(self, look: Look, cursor: Cursor, found: Survey, *, extends: bool) -> Decision:
+        actions = plan(
+            cursor,
+            look.snapshot.records,
+            look.snapshot.content.size,
+            extends=extends,
+            closed=found.closed,
+            used=found.used,
+            tails=self._standing(found).tails,
+            small=self._small,
+        )
+        await self._reject_unplanned(look.snapshot.session, actions)
+        return self._decision(cursor.key, cursor, actions, found)
 
-        Returns the cursor of a base that took effect. What took none is staged again.
-        """
-        kept = self._journal.open_transaction(session, "preserve")
-        if kept and kept.target.generation <= closed:
-            await self._journal.commit(kept.txn, session, None)
-        put = self._journal.open_transaction(session, "put_base")
-        meta = _trusted(head)
-        if put is None or head is None or put.target.key != key:
-            return None
-        if meta and _is_target(meta, put.target):
-            taken = cursor_of(put.target, head)
-            await self._journal.commit(put.txn, session, taken)
-            return taken
-        if cursor is None or not _is_cursor(head, meta, cursor):
-            detail = "another writer was there first"
-            await self._journal.reject(put.txn, session, because("provenance_fail", detail))
-        return None
+    def _decision(
+        self, key: str, cursor: Cursor | None, actions: tuple[Action, ...], found: Survey
+    ) -> Decision:
+        return Decision(key, cursor, actions, self._standing(found), self._garbage(key, found))
+
+    def _standing(self, found: Survey) -> Standing:
+        others = set(found.tails.claims) - {self._names.writer}
+        tails = self._tails and found.may_list and not self._store.appends
+        return Standing(tails, contested=bool(others), used=found.used)
+
+    def _garbage(self, key: str, found: Survey) -> tuple[Garbage, ...]:
+        """Name the segments that a crash left behind after they were folded."""
+        closed = (s for s in found.tails.segments if s.generation <= found.closed)
+        prefix = self._names.prefix
+        return (
+            *(Garbage(segment, key) for segment in found.chain.folded),
+            *(Garbage(s, generation_key(prefix, key, s.generation)) for s in closed),
+        )
 
     async def _reject_unplanned(self, session: Session, actions: tuple[Action, ...]) -> None:
         """Reject what was staged, took no effect, and is not what is to be done now."""
         planned = {type(action) for action in actions}
-        for name, kind in (("put_base", PutBase), ("preserve", Preserve)):
-            staged = self._journal.open_transaction(session, name)
-            if staged and kind not in planned:
+        for staged in self._journal.open_transactions(session):
+            if OPS[staged.action] not in planned:
                 detail = "it took no effect, and the session moved on"
-                await self._journal.reject(
-                    staged.txn, session, because("invariant_violation", detail)
-                )
+                await self._reject(session, staged, "invariant_violation", detail)
 
-    async def _go_on(self, look: Look, cursor: Cursor, *, extends: bool, closed: int) -> Decision:
-        records, length = look.snapshot.records, len(look.snapshot.content)
-        actions = plan(cursor, records, length, extends=extends, closed=closed)
-        await self._reject_unplanned(look.snapshot.session, actions)
-        return Decision(cursor.key, cursor, actions)
-
-    async def _look_at(self, key: str) -> tuple[Head | None, int]:
-        """Ask for the base and for what is closed, both at once."""
-        try:
-            async with asyncio.TaskGroup() as asking:
-                heading = asking.create_task(self._store.head(key))
-                listing = asking.create_task(self._highest_closed(key))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # its type decides what follows
-        return heading.result(), listing.result()
-
-    async def _highest_closed(self, key: str) -> int:
-        highest = -1
-        async for entry in self._store.list(generations_prefix(self._names.prefix, key)):
-            highest = max(highest, closed_generation(entry.key) or 0)
-        return highest
-
-    async def _compare(self, key: str, head: Head, meta: Meta | None, look: Look) -> Remote:
-        """Find out how the source's content stands to what lies under the key."""
-        content = look.snapshot.content
-        length = head.size
-        if meta is not None and length <= len(content):
-            digest = (await asyncio.to_thread(digests, content, [length]))[0]
-            same = digest == meta.digest
-            relation = Relation.EXTENDS if same else Relation.DIFFERS
-        else:
-            shared = min(length, len(content))
-            digest = (await asyncio.to_thread(digests, content, [shared]))[0]
-            same = not shared or digest == await digest_of(self._store, key, shared, head.etag)
-            grown = Relation.EXTENDS if length <= len(content) else Relation.BEHIND
-            relation = grown if same else Relation.DIFFERS
-        records = meta.records if meta else content.count(b"\n", 0, min(length, len(content)))
-        return Remote(head.etag, meta, relation, records, length, digest)
-
-    async def settle_without_source(self, session: Session) -> None:
-        """Settle what was staged for a session whose file is gone or empty."""
-        for action in ("put_base", "preserve"):
-            staged = self._journal.open_transaction(session, action)
-            if staged is None:
-                continue
-            head = await self._store.head(staged.target.key)
-            meta = Meta.decode(head.metadata) if head else None
-            if head and meta and _is_target(meta, staged.target):
-                cursor = cursor_of(staged.target, head) if action == "put_base" else None
-                await self._journal.commit(staged.txn, session, cursor)
-            else:
-                await self._journal.reject(
-                    staged.txn, session, because("invariant_violation", "the source is gone")
-                )
+    async def _reject(
+        self, session: Session, staged: Transaction, reason: str, detail: str
+    ) -> None:
+        await self._journal.reject(staged.txn, session, because(reason, detail))
 
 
-async def digest_of(store: Store, key: str, length: int | None, etag: str) -> str:
-    """Read the first `length` bytes of an object, or all, and return their digest."""
-    digester = Digester()
-    try:
-        async with store.read(key, 0, length, etag=etag) as reading:
-            async for chunk in reading.chunks:
-                digester.update(chunk)
-    except (NotFound, ConditionFailed):
-        raise Superseded("the archive changed while it was read") from None
-    return digester.hexdigest()
+def _is_same(before: Survey, after: Survey) -> bool:
+    """Whether nothing but claims came in between."""
+    tags = tuple(found.head.etag if found.head else "" for found in (before, after))
+    segments = before.tails.segments == after.tails.segments
+    return tags[0] == tags[1] and segments and before.closed == after.closed
 
 
-def _trusted(head: Head | None) -> Meta | None:
-    """Return the metadata of a base, unless the object is not as long as they say."""
-    meta = Meta.decode(head.metadata) if head else None
-    return meta if head and meta and meta.length == head.size else None
+async def _extends(look: Look, cursor: Cursor | None) -> bool:
+    """Whether the source begins with everything that this cursor holds."""
+    content = look.snapshot.content
+    if cursor is None:
+        return True
+    if cursor.length > content.size:
+        return False
+    return await asyncio.to_thread(digests, content, [cursor.length]) == [cursor.digest]
+
+
+def _is_known(found: Survey, cursor: Cursor) -> bool:
+    """Whether what stands there begins with exactly what the cursor is about."""
+    head, meta = found.head, found.meta
+    if head is None:
+        return False
+    if meta is None:  # adopted from somebody who writes no metadata
+        return (head.etag, head.size) == (cursor.etag, cursor.length)
+    identity = (head.etag, meta.generation, meta.writer, meta.length)
+    ends = {meta.length, *(segment.end for segment in found.chain.content)}
+    wanted = (cursor.etag, cursor.generation, cursor.writer, cursor.base_length)
+    return identity == wanted and cursor.length in ends
+
+
+def _reached(staged: Transaction, found: Survey) -> Cursor | None:
+    """Return the cursor of a staged base that provably stands there."""
+    if found.head is None or found.meta is None or staged.action not in {"put_base", "seal"}:
+        return None
+    return cursor_of(staged.target, found.head) if _is_target(found.meta, staged.target) else None
+
+
+def _stands(staged: Transaction, found: Survey) -> bool:
+    """Whether a staged segment or a finished generation stands there, by its place."""
+    target, generation = staged.target, found.meta.generation if found.meta else -1
+    if staged.action == "preserve":
+        return target.generation <= found.closed
+    at_end = (generation, found.chain.end) == (target.generation, target.length)
+    return staged.action == "put_tail" and at_end
 
 
 def _is_target(meta: Meta, target: Target) -> bool:
@@ -233,19 +381,8 @@ def _is_target(meta: Meta, target: Target) -> bool:
     )
 
 
-def _is_cursor(head: Head, meta: Meta | None, cursor: Cursor) -> bool:
-    """Whether the base still is the one that the cursor is about."""
-    if meta is None:  # adopted from somebody who writes no metadata
-        return (head.etag, head.size) == (cursor.etag, cursor.length)
-    return (head.etag, meta.generation, meta.writer, meta.digest) == (
-        cursor.etag,
-        cursor.generation,
-        cursor.writer,
-        cursor.digest,
-    )
-
-
 def cursor_of(target: Target, head: Head) -> Cursor:
+    """Return the cursor of a base that was just put, or found to be."""
     return Cursor(
         key=target.key,
         generation=target.generation,
@@ -254,4 +391,5 @@ def cursor_of(target: Target, head: Head) -> Cursor:
         digest=target.digest,
         etag=head.etag,
         writer=target.writer,
+        sent=target.length,
     )

@@ -21,7 +21,9 @@ import msgspec
 
 from transcriptd import config, identity
 from transcriptd.archive import ATTEMPTS, Bounded, may_pass, open_stream, span_of
-from transcriptd.digest import digest, digests
+from transcriptd.compare import Whole, read_whole
+from transcriptd.content import Held
+from transcriptd.digest import digests
 from transcriptd.errors import (
     AccessDenied,
     AuthFailed,
@@ -34,13 +36,14 @@ from transcriptd.errors import (
 from transcriptd.fault import Fault, Kind
 from transcriptd.gate import Gate
 from transcriptd.journal import Journal
-from transcriptd.layout import Meta, Names, conflict_key, history_key, machine_of
+from transcriptd.layout import Names, conflict_key, history_key, machine_of
 from transcriptd.model import Cursor, Session, Snapshot, Stat
 from transcriptd.pointer import PointerHandle
 from transcriptd.retry import until_done
 from transcriptd.snapshot import Look
 from transcriptd.sources.codetether import compact
 from transcriptd.stores import Store, open_store
+from transcriptd.survey import survey
 from transcriptd.upload import Uploader
 from transcriptd.writeback import WritebackJournal
 
@@ -133,13 +136,13 @@ async def upload_full_history(
     settings = _configured(sink, environ)
     names = Names(settings.prefix, _writer(settings))
     session = Session("codetether", session_id, "", f"{session_id}.json")
-    snapshot = Snapshot(session, Stat(len(content), 0, 0, 0, 0), content, len(messages))
+    snapshot = Snapshot(session, Stat(len(content), 0, 0, 0, 0), Held(content), len(messages))
     store = open_store(settings)
     base, gate = history_key(settings.prefix, session_id), Gate(1)
     with tempfile.TemporaryDirectory(prefix="transcriptd-") as scratch:
         try:
             async with Journal(Path(scratch, "journal.db")) as journal:
-                uploader = Uploader(store, journal, names)
+                uploader = Uploader(store, journal, names, tails=False)
 
                 async def attempt() -> Cursor | None:
                     async with gate.turn():
@@ -248,28 +251,32 @@ async def _find_ours(store: Store, names: Names, base: str) -> Cursor | None:
     them are an undo, not a stale copy.
     """
     for key in (base, conflict_key(names.prefix, base, names.writer)):
-        head = await store.head(key)
+        found = await survey(store, names.prefix, key)
+        head, meta = found.head, found.meta
         if head is None:
             return None
-        meta = Meta.decode(head.metadata)
-        if meta is None or meta.length != head.size:
+        if meta is None or machine_of(meta.writer) != machine_of(names.writer):
             continue
-        if machine_of(meta.writer) == machine_of(names.writer):
-            return Cursor(
-                key=key,
-                generation=meta.generation,
-                records=meta.records,
-                length=meta.length,
-                digest=meta.digest,
-                etag=head.etag,
-                writer=meta.writer,
-            )
+        whole = Whole(meta.records, meta.length, meta.digest)
+        if found.chain.content:  # a daemon appends to it
+            whole = await read_whole(store, key, head, found.chain.content)
+        return Cursor(
+            key=key,
+            generation=meta.generation,
+            records=whole.records,
+            length=whole.length,
+            digest=whole.digest,
+            etag=head.etag,
+            writer=meta.writer,
+            tail_length=whole.length - meta.length,
+            segments=len(whole.segments),
+        )
     return None
 
 
 def _look(snapshot: Snapshot, cursor: Cursor | None) -> Look:
     content = snapshot.content
-    if cursor is None or cursor.length > len(content):
-        return Look(snapshot, digest(content), extends=cursor is None)
-    before, whole = digests(content, [cursor.length, len(content)])
+    if cursor is None or cursor.length > content.size:
+        return Look(snapshot, digests(content, [content.size])[0], extends=cursor is None)
+    before, whole = digests(content, [cursor.length, content.size])
     return Look(snapshot, whole, extends=before == cursor.digest)

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import sleep, time_ns
 from typing import TYPE_CHECKING
 
+from transcriptd.content import Held
 from transcriptd.digest import digests
 from transcriptd.errors import Changing, Unreadable, Vanished
 from transcriptd.model import Cursor, Session, Snapshot, Stat
@@ -63,17 +64,17 @@ def look(
     if with_document:
         with contextlib.suppress(Unreadable):  # the lines can be read, and they come first
             document = source.document(session, data)
-    snapshot = Snapshot(session, stat, lines.content, lines.records, document)
+    snapshot = Snapshot(session, stat, Held(lines.content), lines.records, document)
     return Look(snapshot, digest, extends)
 
 
 def _compare(lines: Lines, cursor: Cursor | None) -> tuple[str, bool]:
-    size = len(lines.content)
+    content, size = Held(lines.content), len(lines.content)
     if cursor is None:
-        return digests(lines.content, [size])[0], True
+        return digests(content, [size])[0], True
     if cursor.length > size:
-        return digests(lines.content, [size])[0], False
-    before, whole = digests(lines.content, [cursor.length, size])
+        return digests(content, [size])[0], False
+    before, whole = digests(content, [cursor.length, size])
     return whole, before == cursor.digest
 
 

@@ -1,62 +1,80 @@
 """Carrying out a plan: writing to the archive, and proving it.
 
-The order is always: stage in the journal, write, prove, commit. Every step may be repeated: a crash
-between any two leaves a state from which the same function of (source, archive) goes on. Before the
-first write to a stream after a start, and after every outcome that is not known, the archive is
-looked at again (`reconcile`).
+The order is always: stage in the journal, write, prove, commit, tidy up. Every step may be
+repeated: a crash between any two leaves a state from which the same function of (source, archive)
+goes on. Before the first write to a stream after a start, and after every outcome that is not
+known, the archive is looked at again (`reconcile`).
 
 Knows the store, the journal and the plan; neither retries nor waits (`worker` does).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from time import time
 from typing import TYPE_CHECKING
 
 from transcriptd import failpoint
 from transcriptd.errors import (
     ConditionFailed,
     Corrupted,
-    Damaged,
     NotFound,
-    StoreError,
+    Resting,
     Superseded,
-    Unsupported,
 )
 from transcriptd.journal import Target, because
 from transcriptd.layout import (
     Meta,
+    SegmentMeta,
     document_digest,
-    foreign_key,
-    generation_key,
+    segment_key,
 )
 from transcriptd.model import NO_DOCUMENT, Cursor
-from transcriptd.plan import (
-    KeepForeign,
-    Preserve,
-    PutBase,
-    plan,
-)
-from transcriptd.reconcile import Reconciler, cursor_of, digest_of
-from transcriptd.stores import Absent, Matches
+from transcriptd.plan import SMALL, KeepForeign, Preserve, PutBase, PutTail, Seal, plan
+from transcriptd.preserve import Keeper
+from transcriptd.reconcile import OPS, Decision, Reconciler, Standing, cursor_of
+from transcriptd.sealing import COPYABLE
+from transcriptd.stores import Absent, Fresh, Matches, Stored
+from transcriptd.survey import list_tails
+from transcriptd.sweep import Sweeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from transcriptd.content import Content
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
     from transcriptd.model import Session
     from transcriptd.plan import Action
     from transcriptd.snapshot import Look
-    from transcriptd.stores import Store
+    from transcriptd.stores import Condition, Head, Piece, Store
+    from transcriptd.tail import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """From how many bytes on something is done in another way.
+
+    Base and change together up to `small`: the base is put anew. A base from `copyable` on: the
+    store copies it into its replacement. Up to `whole`: one PUT.
+    """
+
+    small: int = SMALL
+    copyable: int = COPYABLE
+    whole: int = 64 << 20
+
+
+REST_S = 60.0
 
 _DOCUMENT_DIGEST = "td-digest"
+_NAMES = {action: name for name, action in OPS.items()}
 
 
 class Uploader:
     """Brings the archive of one session up to its snapshot.
 
     `on_foreign` hears of a session whose base was overwritten by somebody without our metadata.
+    Without `tails` each change is put as a whole base. `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -65,13 +83,24 @@ class Uploader:
         journal: Journal,
         names: Names,
         *,
+        tails: bool = True,
+        sizes: Sizes | None = None,
         on_foreign: Callable[[Session], None] = lambda _: None,
+        clock: Callable[[], float] = time,
     ) -> None:
         self._store = store
         self._journal = journal
         self._names = names
-        self._reconciler = Reconciler(store, journal, names, on_foreign)
-        self._reconciled: set[str] = set()
+        self._on_foreign = on_foreign
+        self._clock = clock
+        self._sizes = sizes or Sizes()
+        self._reconciler = Reconciler(
+            store, journal, names, tails=tails, small=self._sizes.small, clock=clock
+        )
+        self._keeper = Keeper(store, journal, names)
+        self._sweeper = Sweeper(store)
+        self._known: dict[str, Standing] = {}
+        self._repaired: dict[str, float] = {}
 
     async def archive(self, look: Look, cursor: Cursor | None, base_key: str) -> Cursor | None:
         """Archive a snapshot and return where its stream stands then.
@@ -79,20 +108,45 @@ class Uploader:
         `None` where there was nothing to archive. Raises `Behind`, `Superseded` and `StoreError`.
         """
         snapshot = look.snapshot
-        if cursor is not None and cursor.key in self._reconciled:
-            actions = plan(cursor, snapshot.records, len(snapshot.content), extends=look.extends)
+        standing = self._known.get(cursor.key) if cursor else None
+        if cursor and standing:
+            actions = plan(
+                cursor,
+                snapshot.records,
+                snapshot.content.size,
+                extends=look.extends,
+                used=standing.used,
+                tails=standing.tails,
+                small=self._sizes.small,
+            )
             key = cursor.key
         elif snapshot.records or cursor:
-            key = cursor.key if cursor else base_key
-            decision = await self._reconciler.ask(look, cursor, key)
+            decision = await self._ask(look, cursor, cursor.key if cursor else base_key)
             key, cursor, actions = decision.key, decision.cursor, decision.actions
-            self._reconciled.add(key)
         else:
             await self._reconciler.settle_without_source(snapshot.session)
             return None
-        for action in actions:
-            cursor = await self._carry_out(action, look, cursor, key)
-        return cursor
+        return await self._carry_out(actions, look, cursor, key)
+
+    async def seal(self, look: Look, cursor: Cursor) -> Cursor:
+        """Let the base take in its tail, from a source that begins with all that is archived."""
+        if cursor.key not in self._known:
+            raise Superseded("the archive has to be looked at first")
+        seal = Seal(cursor.generation, cursor.etag)
+        return await self._carry_out((seal,), look, cursor, cursor.key) or cursor
+
+    async def seal_without_source(self, session: Session, cursor: Cursor) -> Cursor:
+        """Let the base take in its tail, from the archive alone: the source is gone."""
+        self.forget(cursor.key)
+        sealed, folded = await self._keeper.seal(session, cursor)
+        await self._sweeper.sweep(folded)
+        return sealed
+
+    async def copies(self, cursor: Cursor) -> bool:
+        """Say whether the store copies this base when it is sealed; found out when it matters."""
+        if self._store.appends:
+            return True
+        return cursor.base_length >= self._sizes.copyable and await self._store.copies()
 
     async def archive_document(
         self, session: Session, document: bytes, cursor: Cursor, key: str
@@ -116,54 +170,79 @@ class Uploader:
         """Settle what was staged for a session whose file is gone."""
         await self._reconciler.settle_without_source(session)
 
+    def forget(self, key: str) -> None:
+        """Look at a stream's archive again before anything is written to it."""
+        self._known.pop(key, None)
+
+    async def _ask(self, look: Look, cursor: Cursor | None, key: str) -> Decision:
+        decision = await self._reconciler.ask(look, cursor, key)
+        if decision.overwritten:
+            self._on_foreign(look.snapshot.session)
+            self._require_rest(decision.key)
+        if max(look.snapshot.content.size, cursor.length if cursor else 0) >= self._sizes.copyable:
+            await self._store.discard_uploads(decision.key)
+        await self._sweeper.sweep_garbage(decision.garbage)
+        self._known[decision.key] = decision.standing
+        return decision
+
+    def _require_rest(self, key: str) -> None:
+        """Repair what somebody else overwrites no more than once a minute."""
+        now = self._clock()
+        left = self._repaired.get(key, -REST_S) + REST_S - now
+        if left > 0:
+            raise Resting("somebody else writes to the same key", seconds=min(left, REST_S))
+        self._repaired[key] = now
+
     async def _carry_out(
-        self, action: Action, look: Look, cursor: Cursor | None, key: str
+        self, actions: tuple[Action, ...], look: Look, cursor: Cursor | None, key: str
     ) -> Cursor | None:
+        """Do what was planned, and remove what it folded."""
+        folded: list[Segment] = []
         try:
-            match action:
-                case PutBase():
-                    return await self._put_base(action, look, cursor, key)
-                case Preserve():
-                    await self._preserve(action, look, key)
-                case KeepForeign(etag):
-                    target = foreign_key(self._names.prefix, key, etag)
-                    await self._keep(look, key, target, etag)
+            for action in actions:
+                match action:
+                    case PutBase() | Seal():
+                        cursor = await self._put_base(action, look, cursor, key, folded)
+                    case PutTail() if cursor:
+                        cursor = await self._put_tail(action, look, cursor)
+                    case Preserve(generation, etag):
+                        folded += await self._keeper.preserve(look, cursor, key, generation, etag)
+                    case KeepForeign(etag):
+                        await self._keeper.keep_foreign(look.snapshot.session, key, etag)
+            await self._sweeper.sweep(folded)
         except (ConditionFailed, NotFound):
-            self._reconciled.discard(key)
+            self.forget(key)
             raise Superseded("the archive is not what we knew") from None
-        except (StoreError, Superseded):
+        except BaseException:
             # Whatever happened, the archive is looked at before anything else is written.
-            self._reconciled.discard(key)
+            self.forget(key)
             raise
         return cursor
 
     async def _put_base(
-        self, action: PutBase, look: Look, cursor: Cursor | None, key: str
+        self,
+        action: PutBase | Seal,
+        look: Look,
+        cursor: Cursor | None,
+        key: str,
+        folded: list[Segment],
     ) -> Cursor:
-        snapshot = look.snapshot
-        target = Target(
-            key=key,
-            generation=action.generation,
-            records=snapshot.records,
-            length=len(snapshot.content),
-            digest=look.digest,
-            writer=self._names.writer,
-        )
+        snapshot, content = look.snapshot, look.snapshot.content
+        replaced = (action.generation, action.replaces)
+        before = cursor if cursor and (cursor.generation, cursor.etag) == replaced else None
+        sealing = isinstance(action, Seal)
+        target = self._target(key, action.generation, look, sealed=before if sealing else None)
+        folded += await self._about_to_fold(before, strictly=sealing)
+        pieces = await self._pieces(content, target.length, before)
         session = snapshot.session
         op = self._upload_op(key, target.length)
-        txn = await self._journal.stage(session, "put_base", op, target)
+        txn = await self._journal.stage(session, _NAMES[type(action)], op, target)
         failpoint.reached("staged")
-        meta = Meta(
-            generation=target.generation,
-            records=target.records,
-            length=target.length,
-            digest=target.digest,
-            writer=target.writer,
-            source=session.source,
-        )
-        condition = Matches(action.replaces) if action.replaces else Absent()
+        meta = self._meta(target, session).encode()
+        condition: Condition = Matches(action.replaces) if action.replaces else Absent()
+        apart = isinstance(action, PutBase) and action.apart
         try:
-            head = await self._store.put(key, snapshot.content, meta.encode(), condition)
+            head = await self._write(key, pieces, meta, condition, apart=apart)
         except Corrupted as error:
             # `Damaged` stays staged: what was stored is read back before anything is built on it.
             await self._journal.reject(txn, session, because("invariant_violation", str(error)))
@@ -171,63 +250,119 @@ class Uploader:
         failpoint.reached("uploaded")
         # Where the base is the first thing under its key, nothing stands beside it either.
         first = NO_DOCUMENT if not action.replaces else ""
-        document = cursor.document_digest if cursor else first
-        after = replace(cursor_of(target, head), document_digest=document)
+        sent = sum(p.end - p.start for p in pieces if isinstance(p, Fresh))
+        after = replace(
+            cursor_of(target, head),
+            document_digest=cursor.document_digest if cursor else first,
+            sent=(before.sent if before else 0) + sent,
+        )
         await self._journal.commit(txn, session, after)
-        self._reconciled.add(key)
         failpoint.reached("committed")
         return after
 
-    async def _preserve(self, action: Preserve, look: Look, key: str) -> None:
-        """Keep the base as a finished generation; returns once that has been read back."""
-        head = await self._store.head(key)
-        if head is None or head.etag != action.etag:
-            raise Superseded("the base is not the one that was to be preserved")
-        session = look.snapshot.session
-        meta = Meta.decode(head.metadata)
-        records, digest = (meta.records, meta.digest) if meta else (0, "")
-        target = generation_key(self._names.prefix, key, action.generation)
-        op: dict[str, object] = {
-            "op": "compaction",
-            "before": records,
-            "after": look.snapshot.records,
-        }
-        expected = Target(target, action.generation, records, head.size, digest, self._names.writer)
-        txn = await self._journal.stage(session, "preserve", op, expected)
+    async def _put_tail(self, action: PutTail, look: Look, cursor: Cursor) -> Cursor:
+        """Put what is new as one segment; it counts once nobody else can have taken its place."""
+        session, content = look.snapshot.session, look.snapshot.content
+        target = self._target(cursor.key, action.generation, look)
+        key = segment_key(self._names.prefix, cursor.key, action.generation, action.start)
+        piece = Fresh(content, action.start, target.length)
+        size = target.length - action.start
+        meta = SegmentMeta(self._names.writer, pre=cursor.digest)
+        op = self._upload_op(key, size)
+        txn = await self._journal.stage(session, "put_tail", op, target)
+        failpoint.reached("staged")
         try:
-            await self._keep(look, key, target, head.etag)
-        except StoreError as error:
-            if isinstance(error, Damaged | Unsupported):
-                await self._journal.reject(txn, session, because("destructive_op"))
+            await self._write(key, (piece,), meta.encode(), Absent())
+        except Corrupted as error:
+            await self._journal.reject(txn, session, because("invariant_violation", str(error)))
             raise
-        failpoint.reached("preserved")
-        await self._journal.commit(txn, session, None)
+        failpoint.reached("uploaded")
+        await self._require_base(cursor)
+        after = replace(
+            cursor,
+            records=target.records,
+            length=target.length,
+            digest=target.digest,
+            tail_length=target.length - cursor.base_length,
+            segments=cursor.segments + 1,
+            behind_since=cursor.behind_since or self._clock(),
+            sent=cursor.sent + size,
+        )
+        await self._journal.commit(txn, session, after)
+        failpoint.reached("committed")
+        return after
 
-    async def _keep(self, look: Look, key: str, target: str, etag: str) -> None:
-        """Copy an object inside the archive, once, and read the copy back."""
-        wanted = await digest_of(self._store, key, None, etag)
-        try:
-            await self._store.copy(key, target, etag=etag)
-        except (ConditionFailed, Unsupported, Damaged):
-            # It stands there already, or short, or this server cannot.
-            await self._copy_through_here(key, target, etag)
-        head = await self._store.head(target)
-        if head is None or await digest_of(self._store, target, None, head.etag) != wanted:
-            session = look.snapshot.session
-            raise Damaged(
-                f"the kept copy of session {session.id} is not what was to be kept",
-                hint=f"look at {target}; nothing was replaced",
-            )
+    async def _require_base(self, cursor: Cursor) -> None:
+        """Where another writer may be at work: look whether the segment hangs on our base."""
+        standing = self._known.get(cursor.key)
+        if standing is None or not standing.contested:
+            return
+        head = await self._store.head(cursor.key)
+        meta = Meta.decode(head.metadata) if head else None
+        if head is None or meta is None:
+            raise Superseded("the base is somebody else's")
+        stands = (head.etag, meta.generation, meta.writer)
+        if stands != (cursor.etag, cursor.generation, cursor.writer):
+            raise Superseded("the base is no longer what the segment hangs on")
 
-    async def _copy_through_here(self, key: str, target: str, etag: str) -> None:
-        """Copy what the store cannot copy, or copied short: a longer copy may replace a shorter."""
-        async with self._store.read(key, etag=etag) as reading:
-            body = b"".join([chunk async for chunk in reading.chunks])
-            metadata = reading.head.metadata
-        short = await self._store.head(target)
-        if short is not None and short.size >= len(body):
-            return  # it stands there already; the caller reads it back
-        await self._store.put(target, body, metadata, Matches(short.etag) if short else Absent())
+    async def _about_to_fold(self, before: Cursor | None, *, strictly: bool) -> tuple[Segment, ...]:
+        """List the segments that a new base takes in; a seal takes in just those we know of."""
+        if before is None or not before.tail_length:
+            return ()
+        tails = await list_tails(self._store, self._names.prefix, before.key)
+        folded = [s for s in tails.of(before.generation) if s.start >= before.base_length]
+        ours = tuple(s for s in folded if s.end <= before.length)
+        if strictly and sum(s.end - s.start for s in ours) != before.tail_length:
+            raise Superseded("the tail is not what we knew")
+        return ours
+
+    async def _pieces(
+        self, content: Content, length: int, before: Cursor | None
+    ) -> tuple[Piece, ...]:
+        """Say what a base is made of: of itself where that saves sending it, else of the source."""
+        if before and await self.copies(before):
+            stored = Stored(before.key, 0, before.base_length, before.etag)
+            return stored, Fresh(content, before.base_length, length)
+        return (Fresh(content, 0, length),)
+
+    async def _write(
+        self,
+        key: str,
+        pieces: tuple[Piece, ...],
+        metadata: Mapping[str, str],
+        condition: Condition,
+        *,
+        apart: bool = False,
+    ) -> Head:
+        match pieces:
+            case (Fresh(content, start, end),) if end - start <= self._sizes.whole and not apart:
+                body = content.read(start, end)
+                return await self._store.put(key, body, metadata, condition)
+        return await self._store.compose(key, pieces, metadata, condition, apart=apart)
+
+    def _target(
+        self, key: str, generation: int, look: Look, *, sealed: Cursor | None = None
+    ) -> Target:
+        """Say what an action leaves behind: all of the source, or what is archived already."""
+        snapshot = look.snapshot
+        return Target(
+            key=key,
+            generation=generation,
+            records=sealed.records if sealed else snapshot.records,
+            length=sealed.length if sealed else snapshot.content.size,
+            digest=sealed.digest if sealed else look.digest,
+            writer=self._names.writer,
+        )
+
+    def _meta(self, target: Target, session: Session) -> Meta:
+        return Meta(
+            generation=target.generation,
+            records=target.records,
+            length=target.length,
+            digest=target.digest,
+            writer=target.writer,
+            source=session.source,
+        )
 
     def _upload_op(self, key: str, length: int) -> dict[str, object]:
         return {

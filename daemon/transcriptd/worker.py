@@ -1,6 +1,6 @@
 """The way of a save, from "this session may have changed" to "it is archived".
 
-    look (safe read, lines, digest) → plan → upload (stage, write, prove, commit) → note
+    look (safe read, lines, digest) → plan → upload (stage, write, prove, commit) → seal? → note
 
 `Worker._archive` is one session's whole way. An error ends in a state that has a name, in another
 attempt, or in both, and never in another session's way. Knows nothing of when (`pool`).
@@ -11,17 +11,26 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from transcriptd import failpoint
-from transcriptd.errors import Behind, Changing, StoreError, Superseded, Unreadable, Vanished
+from transcriptd.errors import (
+    Behind,
+    Changing,
+    Resting,
+    StoreError,
+    Superseded,
+    Unreadable,
+    Vanished,
+)
 from transcriptd.journal import because
 from transcriptd.layout import conflict_key, copy_key, document_digest
 from transcriptd.logs import get_logger
 from transcriptd.model import NO_DOCUMENT, Stat, State
 from transcriptd.pool import SETTLED_S
+from transcriptd.sealing import Occasion, is_due, seconds_left
 from transcriptd.snapshot import Look, look, stat_of
 
 if TYPE_CHECKING:
@@ -43,7 +52,11 @@ _FIRST_DOCUMENT_S = 2.0  # so that the lines of a burst of new sessions come fir
 
 
 class Worker:
-    """Does one turn. `max_document` in bytes."""
+    """Does one turn.
+
+    `max_document` in bytes, `max_lag` how many seconds a base may be behind, `clock` in monotonic
+    and `wall_clock` in Unix seconds.
+    """
 
     def __init__(
         self,
@@ -56,7 +69,9 @@ class Worker:
         status: Status,
         names: Names,
         max_document: int,
+        max_lag: float,
         clock: Callable[[], float] = monotonic,
+        wall_clock: Callable[[], float] = time,
     ) -> None:
         self._sources = sources
         self._journal = journal
@@ -66,7 +81,9 @@ class Worker:
         self._status = status
         self._names = names
         self._max_document = max_document
+        self._max_lag = max_lag
         self._clock = clock
+        self._wall_clock = wall_clock
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def attempt(self, turn: Turn) -> float | None:
@@ -85,12 +102,16 @@ class Worker:
             await self._settle_gone(turn.session, before)
         except Behind as error:
             await self._wait_behind(turn.session, stat, str(error))
+        except Resting as error:
+            self._status.set(turn.session, State.RETRYING, "foreign_writer", str(error))
+            return error.seconds
         return None
 
     async def _archive(self, turn: Turn, before: Record | None) -> float | None:
         """Take one save its whole way."""
         session, cursor = turn.session, before.cursor if before else None
-        if before and not turn.settled and _is_dealt_with(before):
+        only_changes = not (turn.settled or turn.sealing)
+        if before and only_changes and _is_dealt_with(before):
             self._status.set(session, before.state, before.reason, before.message)
             return None
         async with self._stream(session) as key, self._budget.borrow(self._size(session)):
@@ -98,18 +119,31 @@ class Worker:
                 cursor = None  # the first file is gone: the copy takes its stream over
             held: Look | None = await self._look(turn, cursor)
             failpoint.reached("looked")
-            if held and not self._has_news(held, cursor):
+            has_news = held is None or self._has_news(held, cursor)
+            if held and not has_news and not (cursor and cursor.tail_length):
                 return await self._note_archived(turn, held, before, cursor)
             if not self._gate.is_free:
                 held = None  # nothing is held in memory while the store is down
             async with self._gate.turn():
                 seen = held or await self._look(turn, cursor)
+                if not has_news and not await self._is_seal_due(turn, cursor):
+                    return await self._note_archived(turn, seen, before, cursor)
                 self._status.set(session, State.UPLOADING)
                 cursor = await self._upload(seen, cursor, key)
+                if cursor and await self._is_seal_due(turn, cursor):
+                    cursor = await self._uploader.seal(seen, cursor)
         if cursor is not None and _advanced(before, cursor):
             waited_s = self._clock() - turn.since
             self._status.archived(session, waited_s, cursor.length, cursor.generation)
         return await self._note_archived(turn, seen, before, cursor)
+
+    async def _is_seal_due(self, turn: Turn, cursor: Cursor | None) -> bool:
+        if cursor is None or not cursor.tail_length:
+            return False
+        settled = Occasion.QUIET if turn.settled else Occasion.WRITTEN
+        occasion = Occasion.NOW if turn.sealing else settled
+        copies = await self._uploader.copies(cursor)
+        return is_due(cursor, occasion, self._wall_clock(), max_lag=self._max_lag, copies=copies)
 
     async def _look(self, turn: Turn, cursor: Cursor | None) -> Look:
         return await asyncio.to_thread(
@@ -145,8 +179,10 @@ class Worker:
         self._status.set(session, state, reason, message)
         if before is None or (before.stat, before.state) != (stat, state):
             await self._journal.note(session, stat, state, reason=reason, message=message)
-        if cursor is None or turn.settled:
+        if cursor is None:
             return None
+        if turn.settled:
+            return seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
         has_document = cursor.document_digest not in {"", NO_DOCUMENT}
         return SETTLED_S if has_document else _FIRST_DOCUMENT_S
 
@@ -170,9 +206,19 @@ class Worker:
         if before is None:
             self._status.set(session, State.CURRENT)  # it was never more than a name
             return
+        if before.cursor and before.cursor.tail_length:
+            await self._seal_what_is_left(session, before.cursor)
         message = "" if before.cursor else "it was gone before anything of it was archived"
         self._status.set(session, State.SOURCE_GONE, "", message)
         await self._journal.note(session, None, State.SOURCE_GONE, message=message)
+
+    async def _seal_what_is_left(self, session: Session, cursor: Cursor) -> None:
+        """Let the base take in its tail although the source is gone: nothing more will come."""
+        try:
+            async with self._gate.turn():
+                await self._uploader.seal_without_source(session, cursor)
+        except Superseded as error:
+            log.warning("seal.skipped", session=session.id, reason=str(error))
 
     async def _wait_behind(self, session: Session, stat: Stat | None, message: str) -> None:
         self._status.set(session, State.BEHIND, "archive_is_longer", message)
@@ -225,7 +271,7 @@ class Worker:
             return True
         if cursor is None:
             return snapshot.records > 0
-        if not seen.extends or len(snapshot.content) > cursor.length:
+        if not seen.extends or snapshot.content.size > cursor.length:
             return True
         return (
             snapshot.document is not None

@@ -1,26 +1,41 @@
-"""What the tests of the S3 store share: a store on a server, and a server that answers anything."""
+"""What the tests of the S3 store share: a store on a server, and a server that answers anything.
+
+Run as a program, it writes a large object, to be killed or weighed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import resource
+import sys
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from tests.servers import Server
 from transcriptd.config.settings import S3Credentials, S3Settings
+from transcriptd.content import Held
+from transcriptd.stores import Fresh, Stored
 from transcriptd.stores.patience import Patience
 from transcriptd.stores.s3 import S3Store
+from transcriptd.stores.s3_parts import KIB, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
+    from transcriptd.stores import Head
+
+BLOCK = 64 * KIB
 PREFIX = "history/"
 KEY = f"{PREFIX}s/history.jsonl"
 PROBE = r"^history/\.tail/\.probe/"
 NOT_PROBE = rf"^(?!{PROBE[1:]})"
+# For servers that do not enforce the least size of a part.
+SMALL = Limits(whole=16 * KIB, least=5 * KIB, most=64 * KIB, usual=8 * KIB)
 SHORT = Patience(base_s=0.4, rate=1 << 20)
 
 
@@ -31,6 +46,7 @@ async def opened(
     *,
     patience: Patience | None = None,
     credentials: Callable[[], S3Credentials | None] | None = None,
+    limits: Limits | None = None,
     **other: str,
 ) -> AsyncIterator[S3Store]:
     store = S3Store(
@@ -39,6 +55,7 @@ async def opened(
         state_dir=state_dir,
         patience=patience,
         credentials=credentials,
+        limits=limits,
     )
     try:
         yield store
@@ -49,6 +66,22 @@ async def opened(
 async def read(store: S3Store, key: str = KEY) -> bytes:
     async with store.read(key) as reading:
         return b"".join([chunk async for chunk in reading.chunks])
+
+
+def fresh(data: bytes) -> Fresh:
+    return Fresh(Held(data), 0, len(data))
+
+
+def all_of(head: Head, key: str = KEY) -> Stored:
+    return Stored(key, 0, head.size, head.etag)
+
+
+async def unfinished(store: S3Store, key: str = KEY) -> int:
+    return len([upload async for upload in store._uploads.list(key)])
+
+
+def asked(store: S3Store, operation: str) -> int:
+    return sum(n for (name, _), n in store.traffic.requests.items() if name == operation)
 
 
 @asynccontextmanager
@@ -97,3 +130,41 @@ def _settings(server: Server, **other: str) -> S3Settings:
         "ca_bundle": server.ca_bundle or "",
     }
     return msgspec.convert(said | {"path_style": True} | other, S3Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A content of any size that is nowhere held: block *n* is made of *n* alone."""
+
+    size: int
+
+    def read(self, start: int, end: int) -> bytes:
+        first = start // BLOCK
+        blocks = (hashlib.sha256(b"%d" % n).digest() for n in range(first, -(-end // BLOCK)))
+        made = b"".join(block * (BLOCK // len(block)) for block in blocks)
+        return made[start - first * BLOCK : end - first * BLOCK]
+
+
+async def _compose(server: Server, state_dir: Path, key: str, size: int) -> int:
+    """Write a generated content; return by how many bytes the process grew meanwhile."""
+    async with opened(server, state_dir) as store:
+        await store.compose(key, [Fresh(Generated(1), 0, 1)], {}, apart=True)
+        before = _resident_peak()
+        await store.compose(key, [Fresh(Generated(size), 0, size)], {"td-format": "1"})
+        return _resident_peak() - before
+
+
+def _resident_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+
+def program(server: Server, state_dir: Path, key: str, size: int) -> tuple[str, ...]:
+    """Return the command of a process that composes a generated content, and says its growth."""
+    said = msgspec.json.encode(server).decode()
+    return sys.executable, "-m", "tests.contract.s3", said, str(state_dir), key, str(size)
+
+
+if __name__ == "__main__":
+    told, home, at, length = sys.argv[1:]
+    grown = _compose(msgspec.json.decode(told, type=Server), Path(home), at, int(length))
+    sys.stdout.write(str(asyncio.run(grown)))

@@ -23,7 +23,7 @@ from transcriptd.archive import Span, open_stream
 from transcriptd.config.settings import S3Settings
 from transcriptd.digest import digest
 from transcriptd.errors import Behind, ConfigError, StoreError
-from transcriptd.layout import Meta, generation_key, history_key
+from transcriptd.layout import Meta, SegmentMeta, generation_key, history_key, segment_key
 from transcriptd.stores.local import LocalStore
 from transcriptd.stores.s3 import S3Store
 
@@ -65,11 +65,20 @@ class Place:
         meta = Meta(generation, lines, len(content), digest(content), "m.0", "codetether")
         await self.store.put(self.handle().key, content, meta.encode())
 
-    async def close_generation(self) -> None:
-        key = self.handle().key
-        head = await self.store.head(key)
-        assert head is not None
-        await self.store.copy(key, generation_key(self.prefix, key, 0), etag=head.etag)
+    async def put_segment(self, content: bytes, start: int, end: int) -> None:
+        """Put what a tail segment of generation 0 holds of a content."""
+        said = SegmentMeta("m.0", digest(content[:start])).encode()
+        await self.store.put(self.segment_key(start), content[start:end], said)
+
+    def segment_key(self, start: int) -> str:
+        return segment_key(self.prefix, self.handle().key, 0, start)
+
+    async def close_generation(self, content: bytes) -> None:
+        lines = content.count(b"\n")
+        meta = Meta(0, lines, len(content), digest(content), "m.0", "codetether")
+        await self.store.put(
+            generation_key(self.prefix, self.handle().key, 0), content, meta.encode()
+        )
 
 
 @pytest.fixture(scope="session")
@@ -155,13 +164,49 @@ async def test_an_empty_object_is_no_match(place: Place) -> None:
 async def test_a_pointer_with_a_generation_gives_it_for_ever(place: Place) -> None:
     await place.put(OLD)
     assert await place.resolve(place.handle((8, 16), 0)) == OLD[8:16]
-    await place.close_generation()
+    await place.close_generation(OLD)
     await place.put(NEW, generation=1)
     assert await place.resolve(place.handle((8, 16), 0)) == OLD[8:16]
     assert await place.resolve(place.handle(generation=0)) == OLD
     assert await place.resolve(place.handle((8, 16), 1)) == NEW[8:16]
     assert await place.resolve(place.handle((8, 16))) == NEW[8:16]
     assert (await fault_of(place, place.handle((len(OLD), 99), 0))).kind == "no_match"
+
+
+async def test_a_pointer_into_the_tail_gives_the_same_bytes_wherever_they_move(
+    place: Place,
+) -> None:
+    whole = OLD * 3
+    await place.put(whole[:10])
+    await place.put_segment(whole, 10, 20)
+    await place.put_segment(whole, 20, 40)
+    ranges = [(0, 5), (5, 15), (12, 18), (15, 39), (30, 40), (39, 40)]
+
+    async def resolves(generation: int | None) -> None:
+        for start, end in ranges:
+            found = await place.resolve(place.handle((start, end), generation))
+            assert found == whole[start:end], (start, end)
+
+    await resolves(None)
+    await resolves(0)
+    assert await place.resolve(place.handle()) == whole[:40]
+    assert (await fault_of(place, place.handle((40, 41)))).kind == "no_match"
+    await place.put(whole[:40])  # the base takes in its tail
+    await resolves(None)
+    await place.store.delete(place.segment_key(10))
+    await place.store.delete(place.segment_key(20))
+    await resolves(None)
+    await place.close_generation(whole[:40])
+    await place.put(NEW, generation=1)
+    await resolves(0)
+
+
+async def test_a_tail_with_a_gap_is_a_backend_error_only_where_it_matters(place: Place) -> None:
+    await place.put(OLD[:8])
+    await place.put_segment(OLD, 12, 16)
+    assert await place.resolve(place.handle((2, 8))) == OLD[2:8]
+    for byte_range in (None, (2, 9), (13, 14)):
+        assert (await fault_of(place, place.handle(byte_range))).kind == "backend_error"
 
 
 async def test_a_wrong_secret_is_denied(servers: Pool, tmp_path: Path, prefix: str) -> None:
@@ -183,11 +228,13 @@ async def test_what_the_server_refuses_has_its_kind(
     servers: Pool, tmp_path: Path, prefix: str, answer: object, kind: str
 ) -> None:
     async with FaultProxy(served(servers, "ministack-http")) as proxy:
-        proxy.add(answer, method="GET")  # type: ignore[arg-type]  # one of the proxy's answers
         store = s3_store(proxy.server, prefix, tmp_path)
         place = Place(store, prefix)
-        assert (await fault_of(place, place.handle())).kind == kind
+        await place.put(OLD)
+        proxy.add(answer, method="GET")  # type: ignore[arg-type]  # one of the proxy's answers
+        fault = await fault_of(place, place.handle())
         await store.close()
+    assert fault.kind == kind
 
 
 async def test_a_server_that_is_not_there_is_a_backend_error(

@@ -24,6 +24,7 @@ from tests.proxy import (
     Reset,
     too_many_requests,
 )
+from transcriptd.content import Held
 from transcriptd.errors import (
     AccessDenied,
     AuthFailed,
@@ -36,7 +37,7 @@ from transcriptd.errors import (
     StoreError,
     Unreachable,
 )
-from transcriptd.stores import Absent
+from transcriptd.stores import Absent, Fresh
 from transcriptd.stores.patience import Patience
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ async def test_a_body_is_sent_at_once_and_with_its_md5(proxy: FaultProxy, tmp_pa
     assert len(seen.headers["x-amz-content-sha256"]) == 64
 
 
-async def test_encryption_and_storage_class_go_with_each_write_and_copy(
+async def test_encryption_and_storage_class_go_with_each_object_that_is_written(
     proxy: FaultProxy, tmp_path: Path
 ) -> None:
     async with opened(
@@ -244,9 +245,13 @@ async def test_encryption_and_storage_class_go_with_each_write_and_copy(
         sse_kms_key_id="alias/transcripts",
         storage_class="STANDARD_IA",
     ) as store:
-        head = await store.put(KEY, b"x", {})
-        await store.copy(KEY, f"{KEY}.copy", etag=head.etag)
-    for seen in proxy.seen("PUT"):
+        await store.put(KEY, b"x", {})
+        await store.compose(KEY, [Fresh(Held(b"x"), 0, 1)], {}, apart=True)
+    begun = [seen for seen in proxy.seen("POST") if "uploads" in seen.query]
+    put = [seen for seen in proxy.seen("PUT") if "uploadId" not in seen.query]
+    assert begun
+    assert put
+    for seen in (*begun, *put):
         assert seen.headers["x-amz-server-side-encryption"] == "aws:kms"
         assert seen.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "alias/transcripts"
         assert seen.headers["x-amz-storage-class"] == "STANDARD_IA"
@@ -270,11 +275,3 @@ async def test_an_answer_that_is_not_whole_is_never_taken_for_content(
     async with answering(answer) as server, opened(server, tmp_path) as store:
         with pytest.raises(kind):
             await read(store)
-
-
-async def test_a_copy_that_fails_behind_a_200_is_noticed(proxy: FaultProxy, tmp_path: Path) -> None:
-    async with opened(proxy.server, tmp_path) as store:
-        head = await store.put(KEY, b"x", {})
-        proxy.add(Answer(200, "InternalError"), method="PUT", key=r"\.copy$")
-        with pytest.raises((ServerError, Damaged)):
-            await store.copy(KEY, f"{KEY}.copy", etag=head.etag)

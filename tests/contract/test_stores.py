@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.ledger import Ledger
+from tests.memory_store import Bucket, MemoryStore
 from tests.servers import NAMES, Missing
 from transcriptd.config.settings import S3Settings
-from transcriptd.errors import ConditionFailed, NotFound, RangeInvalid
-from transcriptd.stores import Absent, Matches
+from transcriptd.content import Held
+from transcriptd.errors import Changing, ConditionFailed, NotFound, RangeInvalid
+from transcriptd.stores import Absent, Fresh, Matches, Stored
 from transcriptd.stores.local import LocalStore
 from transcriptd.stores.s3 import S3Store
 
@@ -21,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import Pool
-    from transcriptd.stores import Store
+    from transcriptd.stores import Condition, Head, Piece, Store
 
-LOCAL = "local"
-PLACES = (LOCAL, *(f"{name}-http" for name in NAMES), "swift-https", "ministack-https")
+LOCAL, MEMORY = "local", "memory"
+PLACES = (LOCAL, MEMORY, *(f"{name}-http" for name in NAMES), "swift-https", "ministack-https")
 META = {"td-format": "1", "td-generation": "0", "td-digest": "ab" * 32, "td-writer": "m.0f"}
 ODD_KEYS = (
     "plain/history.jsonl",
@@ -38,6 +42,7 @@ ODD_KEYS = (
 )
 CLIMBING = ("", "/absolute", "a//b", "a/", "../up", "a/../b", "a/./b", "a/..", "nul\0", "x" * 1025)
 MANY = 1_005
+MIB = 1 << 20
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +68,10 @@ async def store(
     opened: Store
     if place == LOCAL:
         opened = LocalStore(tmp_path / "archive", prefix=prefix)
+    elif place == MEMORY:
+        bucket = Bucket(prefix)
+        bucket.ledger = Ledger("nothing/")  # what is written here is no archive
+        opened = MemoryStore(bucket)
     else:
         name, _, scheme = place.partition("-")
         try:
@@ -81,6 +90,43 @@ async def store(
         opened = S3Store(settings, prefix=prefix, state_dir=learnt)
     yield opened
     await opened.close()
+
+
+class Odd(Held):
+    """A content that is asked for no more than its place says."""
+
+    def read(self, start: int, end: int) -> bytes:
+        assert 0 <= start <= end <= self.size
+        return self.data[start:end]
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A content whose last byte cannot be read."""
+
+    data: bytes
+    error: Exception
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, end: int) -> bytes:
+        if end == len(self.data):
+            raise self.error
+        return self.data[start:end]
+
+
+def _bytes(size: int) -> bytes:
+    return (b"%06d\n" * 1024 % tuple(range(1024)) * (size // 7168 + 1))[:size]
+
+
+def _whole(key: str, head: Head) -> Stored:
+    return Stored(key, 0, head.size, head.etag)
+
+
+def _fresh(body: bytes) -> Fresh:
+    return Fresh(Held(body), 0, len(body))
 
 
 async def _read(
@@ -265,31 +311,197 @@ async def test_a_reader_may_leave_before_the_end(store: Store, prefix: str) -> N
     assert await _read(store, key, 0, 2) == b"xx"
 
 
-async def test_a_copy_keeps_bytes_and_metadata(store: Store, prefix: str) -> None:
-    source, target = f"{prefix}söurce +%41/a", f"{prefix}.generations/tärget/000000.jsonl"
-    head = await store.put(source, b"content\n", META)
-    copied = await store.copy(source, target, etag=head.etag)
-    assert copied.size == len(b"content\n")
-    assert META.items() <= copied.metadata.items()
-    assert await _read(store, target, etag=copied.etag) == b"content\n"
-    assert await _read(store, source, etag=head.etag) == b"content\n"
+async def test_an_object_is_composed_of_fresh_bytes(store: Store, prefix: str) -> None:
+    odd, key = Odd(b"0123456789"), f"{prefix}odd +%41/ünï.jsonl"
+    head = await store.compose(key, [Fresh(odd, 2, 5), Fresh(Held(b"x"), 0, 1)], META)
+    assert head.size == 4
+    assert META.items() <= head.metadata.items()
+    assert await _read(store, key, etag=head.etag) == b"234x"
+    found = await store.head(key)
+    assert found is not None
+    assert (found.etag, found.size) == (head.etag, head.size)
+    assert META.items() <= found.metadata.items()
 
 
-async def test_a_copy_replaces_nothing_and_takes_only_what_was_meant(
-    store: Store, prefix: str
+async def test_an_object_may_be_composed_of_nothing(store: Store, prefix: str) -> None:
+    head = await store.compose(f"{prefix}empty", [], META)
+    assert (head.size, await _read(store, f"{prefix}empty")) == (0, b"")
+
+
+@pytest.mark.parametrize("size", [10, 5 * MIB - 1, 5 * MIB, 12 * MIB + 7])
+async def test_an_object_is_continued_again_and_again(store: Store, prefix: str, size: int) -> None:
+    key, expected = f"{prefix}s/history.jsonl", _bytes(size)
+    head = await store.put(key, expected, META)
+    for number, added in enumerate((b"a line\n", b"", _bytes(6 * MIB), b"the end\n")):
+        said = {**META, "td-generation": str(number)}
+        head = await store.compose(
+            key, [_whole(key, head), _fresh(added)], said, Matches(head.etag)
+        )
+        expected += added
+        assert head.size == len(expected)
+        found = await store.head(key)
+        assert found is not None
+        assert (found.etag, found.size) == (head.etag, head.size)
+        assert said.items() <= found.metadata.items()
+    assert await _read(store, key, etag=head.etag) == expected
+
+
+async def test_a_part_of_an_object_may_take_its_place(store: Store, prefix: str) -> None:
+    key = f"{prefix}s/history.jsonl"
+    head = await store.put(key, b"0123456789", META)
+    pieces = (Stored(key, 0, 4, head.etag), _fresh(b"new"), Stored(key, 8, 10, head.etag))
+    head = await store.compose(key, pieces, META, Matches(head.etag))
+    assert await _read(store, key, etag=head.etag) == b"0123new89"
+
+
+async def test_stored_objects_are_joined(store: Store, prefix: str) -> None:
+    base, tail = f"{prefix}s/history.jsonl", f"{prefix}.tail/söurce +%41/{{}}"
+    head = await store.put(base, _bytes(6 * MIB), META)
+    pieces: list[Piece] = [_whole(base, head)]
+    expected = _bytes(6 * MIB)
+    for number in range(4):
+        body = b"%d\n" % number * 100
+        segment = await store.put(tail.format(number), body, {"td-pre": "x"})
+        pieces.append(_whole(tail.format(number), segment))
+        expected += body
+    joined = f"{prefix}.generations/s/tärget/000000.jsonl"
+    kept = await store.compose(joined, pieces, META, Absent())
+    assert META.items() <= kept.metadata.items()
+    assert "td-pre" not in kept.metadata
+    assert await _read(store, joined, etag=kept.etag) == expected
+    assert await _read(store, base, etag=head.etag) == _bytes(6 * MIB)
+
+
+async def test_a_large_object_is_composed_of_ranges_of_others(store: Store, prefix: str) -> None:
+    body = _bytes(14 * MIB)
+    head = await store.put(f"{prefix}a", body, {})
+    cuts = [(1, 6 * MIB), (6 * MIB, 6 * MIB + 9), (6 * MIB + 9, 13 * MIB)]
+    pieces = [Stored(f"{prefix}a", start, end, head.etag) for start, end in cuts]
+    await store.compose(f"{prefix}b", [_fresh(b"<"), *pieces, _fresh(b">")], META)
+    assert await _read(store, f"{prefix}b") == b"<" + body[1 : 13 * MIB] + b">"
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB])
+async def test_what_is_composed_keeps_to_its_condition(
+    store: Store, prefix: str, size: int
+) -> None:
+    key, body = f"{prefix}composed", _bytes(size)
+    first = await store.compose(key, [_fresh(body)], META, Absent())
+    second = await store.put(key, b"second", META, Matches(first.etag))
+    stale: list[Condition] = [Absent(), Matches(first.etag), Matches("0" * 32)]
+    for condition in stale:
+        with pytest.raises(ConditionFailed):
+            await store.compose(key, [_fresh(body)], META, condition)
+        with pytest.raises(ConditionFailed):
+            await store.compose(key, [_whole(key, second), _fresh(body)], META, condition)
+    with pytest.raises(ConditionFailed):
+        await store.compose(f"{prefix}absent", [_fresh(body)], META, Matches(second.etag))
+    assert await store.head(f"{prefix}absent") is None
+    assert await _read(store, key, etag=second.etag) == b"second"
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB])
+async def test_nothing_is_composed_of_what_has_changed(
+    store: Store, prefix: str, size: int
 ) -> None:
     source, target = f"{prefix}source", f"{prefix}target"
-    head = await store.put(source, b"content", META)
-    await store.put(target, b"stands", {})
-    with pytest.raises(ConditionFailed):
-        await store.copy(source, target, etag=head.etag)
-    assert await _read(store, target) == b"stands"
-    await store.put(source, b"changed", META)
-    with pytest.raises(ConditionFailed):
-        await store.copy(source, f"{prefix}free", etag=head.etag)
-    with pytest.raises(ConditionFailed):
-        await store.copy(f"{prefix}absent", f"{prefix}free", etag=head.etag)
+    stood = await store.put(target, b"stands", META)
+    old = await store.put(source, _bytes(size), META)
+    await store.put(source, _bytes(size + 1), META)
+    gone = Stored(f"{prefix}absent", 0, size, old.etag)
+    for piece in (_whole(source, old), gone):
+        ways: list[list[Piece]] = [[piece], [piece, _fresh(b"more")], [_fresh(b"some"), piece]]
+        for pieces in ways:
+            with pytest.raises(ConditionFailed):
+                await store.compose(target, pieces, META, Matches(stood.etag))
+            with pytest.raises(ConditionFailed):
+                await store.compose(f"{prefix}free", pieces, META)
+    with pytest.raises(ConditionFailed):  # itself has changed, and nothing else forbids it
+        await store.compose(source, [_whole(source, old), _fresh(b"more")], META)
+    assert await _read(store, target, etag=stood.etag) == b"stands"
+    assert await _read(store, source) == _bytes(size + 1)
     assert await store.head(f"{prefix}free") is None
+
+
+@pytest.mark.parametrize("size", [10, 6 * MIB])
+async def test_what_is_composed_apart_has_an_etag_of_its_own(
+    store: Store, prefix: str, size: int
+) -> None:
+    key, body = f"{prefix}apart", _bytes(size)
+    put = await store.put(key, body, META)
+    head = await store.compose(key, [_fresh(body)], META, Matches(put.etag), apart=True)
+    assert head.etag != put.etag
+    with pytest.raises(ConditionFailed):
+        await store.put(key, b"late", META, Matches(put.etag))
+    assert await _read(store, key, etag=head.etag) == body
+
+
+@pytest.mark.parametrize("size", [10, 12 * MIB])
+async def test_a_content_that_fails_leaves_what_was_there(
+    store: Store, prefix: str, size: int
+) -> None:
+    key = f"{prefix}s/history.jsonl"
+    stood = await store.put(key, _bytes(6 * MIB), META)
+    for error in (Changing("it changed"), FileNotFoundError("of the source")):
+        failing = Fresh(Failing(_bytes(size), error), 0, size)
+        ways: list[list[Piece]] = [[failing], [_whole(key, stood), failing]]
+        for pieces in ways:
+            with pytest.raises(type(error)):
+                await store.compose(key, pieces, META, Matches(stood.etag))
+        with pytest.raises(type(error)):
+            await store.compose(f"{prefix}free", [_fresh(b"x"), failing], META, Absent())
+    assert await _read(store, key, etag=stood.etag) == _bytes(6 * MIB)
+    assert await _keys(store, prefix) == [key]
+    head = await store.compose(key, [_whole(key, stood), _fresh(b"on\n")], META)
+    assert await _read(store, key, etag=head.etag) == _bytes(6 * MIB) + b"on\n"
+
+
+async def test_what_is_copied_by_the_store_does_not_go_over_the_wire(
+    store: Store, prefix: str
+) -> None:
+    if not await store.copies():
+        pytest.skip("this server is not proven to copy")
+    key, added = f"{prefix}s/history.jsonl", _bytes(6 * MIB)
+    head = await store.put(key, _bytes(6 * MIB), META)
+    sent, received = store.traffic.sent_bytes, store.traffic.received_bytes
+    await store.compose(key, [_whole(key, head), _fresh(added)], META, Matches(head.etag))
+    assert store.traffic.sent_bytes - sent == len(added)
+    assert store.traffic.received_bytes - received == 0
+
+
+async def test_uploads_may_be_discarded_where_there_are_none(store: Store, prefix: str) -> None:
+    await store.discard_uploads(f"{prefix}absent")
+    head = await store.put(f"{prefix}there", b"x", META)
+    await store.discard_uploads(f"{prefix}there")
+    assert await _read(store, f"{prefix}there", etag=head.etag) == b"x"
+
+
+async def test_many_objects_are_removed_at_once(store: Store, prefix: str) -> None:
+    keys = [f"{prefix}.tail/s ünï +%41&<>\"'/{number:06}.jsonl" for number in range(30)]
+    await asyncio.gather(*(store.put(key, b"x", {}) for key in keys[::2]))
+    await store.put(f"{prefix}s/history.jsonl", b"x", {})
+    await store.delete(*keys)
+    await store.delete(*keys)
+    await store.delete()
+    assert await _keys(store, prefix) == [f"{prefix}s/history.jsonl"]
+
+
+@pytest.mark.parametrize("place", [LOCAL, MEMORY, "moto-http", "ministack-http"])
+async def test_more_objects_are_removed_than_go_into_one_request(store: Store, prefix: str) -> None:
+    keys = [f"{prefix}.tail/s/{number:06}.jsonl" for number in range(MANY)]
+    for start in range(0, MANY, 64):
+        await asyncio.gather(*(store.put(key, b"", {}) for key in keys[start : start + 64]))
+    await store.delete(*keys)
+    assert await _keys(store, prefix) == []
+
+
+async def test_of_many_keys_one_that_may_not_go_keeps_them_all(store: Store, prefix: str) -> None:
+    tail, base = f"{prefix}.tail/s/000000-0.jsonl", f"{prefix}s/history.jsonl"
+    await store.put(tail, b"x", {})
+    await store.put(base, b"x", {})
+    with pytest.raises(ValueError):
+        await store.delete(tail, base)
+    assert await _keys(store, prefix) == [tail, base]
 
 
 async def test_only_what_lies_below_tail_is_removed(store: Store, prefix: str) -> None:
@@ -311,8 +523,9 @@ async def test_a_key_that_could_climb_is_refused(store: Store) -> None:
             partial(store.head, key),
             partial(store.put, key, b"", {}),
             partial(_read, store, key),
-            partial(store.copy, "a", key, etag="x"),
-            partial(store.copy, key, "a", etag="x"),
+            partial(store.compose, key, [], {}),
+            partial(store.compose, "a", [Stored(key, 0, 1, "x")], {}),
+            partial(store.discard_uploads, key),
             partial(store.delete, key),
         ]
         for attempt in attempts:

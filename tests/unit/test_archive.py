@@ -1,4 +1,7 @@
-"""The reading side over a local archive: which bytes, of which generation, what is not there."""
+"""The reading side over a local archive: which bytes, of which generation, what is not there.
+
+Tails are in `test_archive_tails`.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ async def undo(store: LocalStore) -> None:
     """Close the old generation and put the new one, as the writer does."""
     head = await store.head(KEY)
     assert head is not None
-    await store.copy(KEY, generation_key(PREFIX, KEY, 0), etag=head.etag)
+    await store.put(generation_key(PREFIX, KEY, 0), OLD, head.metadata)
     await store.put(KEY, NEW, meta(1, NEW))
 
 
@@ -182,10 +185,24 @@ async def test_a_base_of_somebody_else_that_changes_while_it_is_read_is_not_mixe
 
 async def test_an_archive_that_changes_at_every_look_ends_the_attempts(store: Unsteady) -> None:
     await store.put(KEY, OLD, meta(0, OLD))
-    store.before = lambda _: store.put(KEY, OLD, meta(0, OLD))
+    store.before = lambda number: store.put(KEY, OLD, meta(number + 1, OLD))
     with pytest.raises(Superseded):
-        await read(store, Span(KEY, generation=0), attempts=2)
+        await read(store, Span(KEY), attempts=2)
     assert store.reads == 2
+
+
+async def test_a_base_that_is_shorter_than_it_says_is_damaged(store: Unsteady) -> None:
+    await store.put(KEY, OLD[:-1], meta(0, OLD))
+    with pytest.raises(Damaged):
+        await read(store, Span(KEY), attempts=2)
+    with pytest.raises(Damaged):
+        await read(store, Span(KEY, 0, 1), attempts=2)
+
+
+async def test_what_stands_behind_the_length_a_base_says_is_not_content(store: Unsteady) -> None:
+    await store.put(KEY, OLD + NEW, meta(0, OLD))
+    assert await read(store, Span(KEY)) == (0, OLD)
+    assert await read(store, Span(KEY, 3, 999)) == (0, OLD[3:])
 
 
 async def test_a_body_that_is_always_short_ends_the_attempts(store: Unsteady) -> None:
@@ -204,6 +221,7 @@ async def test_a_refusal_is_not_tried_again(store: Unsteady) -> None:
     def refuse(_: int) -> None:
         raise AccessDenied("no")
 
+    await store.put(KEY, OLD, meta(0, OLD))
     store.before = refuse
     with pytest.raises(AccessDenied):
         await read(store, Span(KEY))

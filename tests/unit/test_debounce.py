@@ -100,6 +100,49 @@ def test_a_session_can_be_made_due_sooner(debounce: Debounce) -> None:
     assert debounce.take(0.0) == A
 
 
+def test_a_session_can_be_given_a_longer_quiet(debounce: Debounce) -> None:
+    debounce.touch(A, 0.0, within=4.0)
+    assert debounce.take(3.99) is None
+    assert debounce.take(4.0) == A
+
+
+def test_no_longer_quiet_exceeds_the_longest_wait(debounce: Debounce) -> None:
+    debounce.touch(A, 0.0, within=1700.0)
+    assert debounce.next_due() == MAX_WAIT
+
+
+def test_without_a_longest_wait_a_session_rests_for_as_long_as_was_asked() -> None:
+    settling = Debounce(quiet=60.0, max_wait=float("inf"))
+    settling.touch(A, 100.0, within=1700.0)
+    assert settling.take(1799.9) is None
+    assert settling.take(1800.0) == A
+
+
+@pytest.mark.parametrize(("first", "then"), [(1700.0, 2.0), (2.0, 1700.0), (None, 7.0)])
+def test_the_quiet_that_was_given_last_is_the_one_that_counts(
+    first: float | None, then: float
+) -> None:
+    settling = Debounce(quiet=60.0, max_wait=float("inf"))
+    settling.touch(A, 0.0, within=first)
+    settling.touch(A, 1.0, within=then)
+    assert settling.next_due() == 1.0 + then
+
+
+def test_a_longer_quiet_that_was_given_during_the_work_counts_from_then() -> None:
+    settling = Debounce(quiet=60.0, max_wait=float("inf"))
+    settling.touch(A, 0.0, within=0.0)
+    assert settling.take(0.0) == A
+    settling.touch(A, 5.0, within=1700.0)
+    assert settling.finish(A, 6.0) is False
+    assert settling.next_due() == 1705.0
+
+
+def test_waking_ends_a_longer_quiet(debounce: Debounce) -> None:
+    debounce.touch(A, 0.0, within=4.0)
+    debounce.wake(0.1)
+    assert debounce.take(0.1) == A
+
+
 def test_waking_makes_all_that_waits_due(debounce: Debounce) -> None:
     for session in SESSIONS:
         debounce.touch(session, 0.0)
@@ -158,25 +201,30 @@ class Debouncing(RuleBasedStateMachine):
         self.debounce = Debounce(QUIET, MAX_WAIT)
         self.now = 0.0
         self.unseen: dict[Session, list[float]] = {}
+        self.quiet: dict[Session, float] = {}  # after the last change
         self.running: set[Session] = set()
-        self.hurried: set[Session] = set()
+        self.woken: set[Session] = set()
         self.finished = dict.fromkeys(SESSIONS, 0.0)
 
     @rule(step=st.sampled_from([0.0, 0.01, 0.1, 0.3, 0.5, 1.0, 5.0, 60.0]))
     def time_passes(self, step: float) -> None:
         self.now += step
 
-    @rule(session=st.sampled_from(SESSIONS), within=st.sampled_from([None, None, 0.0, 0.2]))
+    @rule(
+        session=st.sampled_from(SESSIONS),
+        within=st.sampled_from([None, None, 0.0, 0.2, 3.0, 1700.0]),
+    )
     def a_session_changes(self, session: Session, within: float | None) -> None:
         self.debounce.touch(session, self.now, within=within)
         self.unseen.setdefault(session, []).append(self.now)
-        if within is not None:
-            self.hurried.add(session)
+        self.quiet[session] = QUIET if within is None else within
+        if session not in self.running:
+            self.woken.discard(session)
 
     @rule()
     def all_is_woken(self) -> None:
         self.debounce.wake(self.now)
-        self.hurried |= self.unseen.keys()
+        self.woken |= self.unseen.keys()
 
     @rule()
     def one_is_taken(self) -> None:
@@ -187,9 +235,9 @@ class Debouncing(RuleBasedStateMachine):
             return
         assert session not in self.running
         changes = self.unseen.pop(session)
-        if session not in self.hurried:
-            assert self.now >= min(changes[-1] + QUIET, changes[0] + MAX_WAIT)
-        self.hurried.discard(session)
+        if session not in self.woken:
+            assert self.now >= min(changes[-1] + self.quiet[session], changes[0] + MAX_WAIT)
+        self.woken.discard(session)
         self.running.add(session)
 
     @precondition(lambda self: self.running)

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcriptd.digest import BLOCK, EMPTY, Digester, chain, digest, digests
+from transcriptd.content import BLOCK, Held
+from transcriptd.digest import EMPTY, Digester, chain, digest, digests
 
 PATTERN = bytes(range(251)) * (2 * BLOCK // 251 + 300)
 AROUND_BLOCKS = sorted({0, 1, 2, *(b * BLOCK + d for b in (1, 2) for d in (-1, 0, 1)), 70_000})
 lengths = st.sampled_from(AROUND_BLOCKS) | st.integers(0, max(AROUND_BLOCKS))
+
+
+@dataclass
+class Afar:
+    """A content that is not held in memory: each piece is read, and noted."""
+
+    data: bytes
+    pieces: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, end: int) -> bytes:
+        self.pieces.append((start, end))
+        return self.data[start:end]
 
 
 def by_the_definition(content: bytes) -> str:
@@ -38,7 +56,30 @@ def test_a_digest_is_what_its_definition_says(length: int) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(lengths, max_size=5).map(sorted))
 def test_the_digests_of_several_lengths_are_those_of_each_prefix(wanted: list[int]) -> None:
-    assert digests(PATTERN, wanted) == [digest(PATTERN[:length]) for length in wanted]
+    expected = [digest(PATTERN[:length]) for length in wanted]
+    assert digests(Held(PATTERN), wanted) == expected
+    assert digests(Afar(PATTERN), wanted) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(lengths, min_size=1, max_size=5).map(sorted))
+def test_of_a_stream_that_is_not_in_memory_no_more_than_a_block_is_asked_for(
+    wanted: list[int],
+) -> None:
+    content = Afar(PATTERN)
+    digests(content, wanted)
+    assert all(0 <= end - start <= BLOCK for start, end in content.pieces)
+    assert all(end <= wanted[-1] for _, end in content.pieces)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(lengths, min_size=1, max_size=5).map(sorted))
+def test_a_block_is_read_once_however_many_lengths_lie_behind_it(wanted: list[int]) -> None:
+    content = Afar(PATTERN)
+    digests(content, wanted)
+    whole = [piece for piece in content.pieces if piece[1] - piece[0] == BLOCK]
+    assert len(whole) == len(set(whole))
+    assert len(content.pieces) - len(whole) <= len(wanted)
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,4 +110,6 @@ def test_the_chain_begins_with_the_digest_of_nothing() -> None:
 
 
 def test_a_view_has_the_digest_of_its_bytes() -> None:
-    assert digest(memoryview(PATTERN)[3:9]) == digest(PATTERN[3:9])
+    digester, view = Digester(), memoryview(PATTERN)[3:9]
+    digester.update(view)
+    assert digester.hexdigest() == chain(EMPTY, view).hex() == digest(PATTERN[3:9])

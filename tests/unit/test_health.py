@@ -40,14 +40,16 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Asked:
-    """Notes how long a sync may take, and ends as it is told to."""
+    """Notes how long a sync may take and whether it seals, and ends as it is told to."""
 
     def __init__(self, result: Result | Exception = ALL_ARCHIVED) -> None:
         self.result = result
         self.timeouts: list[float] = []
+        self.seals: list[bool] = []
 
-    async def __call__(self, timeout_s: float) -> Result:
+    async def __call__(self, timeout_s: float, *, seal: bool) -> Result:
         self.timeouts.append(timeout_s)
+        self.seals.append(seal)
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -202,6 +204,30 @@ async def test_a_sync_answers_200_when_all_is_archived_and_503_with_what_is_left
     assert (done.status, done.json()) == (200, {"archived": 3, "left": []})
     assert (not_done.status, not_done.json()["left"]) == (503, [left])
     assert asked.timeouts == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("query", "seals"),
+    [
+        ("", False), ("?timeout=5", False), ("?seal=0", False), ("?seal=", False),
+        ("?seal=yes", False), ("?seal=1", True), ("?timeout=5&seal=1", True),
+        ("?seal=1&timeout=5", True),
+    ],
+)  # fmt: skip
+async def test_a_sync_seals_only_where_that_was_asked_for(
+    tmp_path: Path, query: str, *, seals: bool
+) -> None:
+    asked = Asked()
+    async with wired(tmp_path) as daemon, answering(daemon, asked) as path:
+        assert (await post(path, f"/sync{query}")).is_ok
+    assert asked.seals == [seals]
+
+
+async def test_a_sync_that_may_not_take_that_long_seals_nothing(tmp_path: Path) -> None:
+    asked = Asked()
+    async with wired(tmp_path) as daemon, answering(daemon, asked) as path:
+        assert (await post(path, "/sync?timeout=0&seal=1")).status == 400
+    assert asked.seals == []
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "nan", "inf", "soon", "1e9", ""])

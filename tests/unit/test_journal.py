@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcriptd.journal import Entry, Journal, Target, entries
+from transcriptd.journal import Entry, Journal, Target, Transaction, entries
 from transcriptd.model import Cursor, Session, Stat, State
 
 if TYPE_CHECKING:
@@ -76,6 +76,14 @@ CURSOR = Cursor(
     writer="m.0f",
     document_digest="cd" * 32,
 )
+WITH_TAIL = replace(
+    CURSOR,
+    length=9_000_000_000_000,
+    tail_length=8_999_999_999_990,
+    segments=901,
+    behind_since=1_700_000_000.123456,
+    sent=27_000_000_000_000,
+)
 
 
 @pytest.fixture
@@ -95,6 +103,13 @@ def phases(path: Path) -> list[tuple[int, str]]:
 
 def details(path: Path) -> list[object]:
     return [json.loads(entry.detail) if entry.detail else None for entry in entries(path)]
+
+
+def open_for(journal: Journal, session: Session, action: str) -> Transaction | None:
+    """Return the open transaction of a kind; there is one at most."""
+    found = [each for each in journal.open_transactions(session) if each.action == action]
+    assert len(found) < 2
+    return found[0] if found else None
 
 
 async def committed(journal: Journal, session: Session, cursor: Cursor = CURSOR) -> int:
@@ -193,6 +208,40 @@ class TestCursors:
             assert record is not None
             assert record.cursor == CURSOR
 
+    @pytest.mark.parametrize("cursor", [CURSOR, WITH_TAIL])
+    async def test_how_a_stream_lies_in_base_and_tail_outlives_a_restart(
+        self, path: Path, cursor: Cursor
+    ) -> None:
+        async with opened(path) as journal:
+            await committed(journal, A, cursor)
+            await journal.save(B, cursor)
+        async with opened(path) as journal:
+            assert [record.cursor for record in journal.everything()] == [cursor, cursor]
+
+    async def test_sessions_whose_base_is_behind_are_found_until_it_has_taken_in_its_tail(
+        self, path: Path
+    ) -> None:
+        async with opened(path) as journal:
+            assert journal.behind() == []
+            await journal.save(A, WITH_TAIL)
+            await journal.save(B, CURSOR)
+            await journal.note(replace(A, name="c.json", id="c"), STAT, State.RETRYING)
+            assert [(r.session, r.cursor) for r in journal.behind()] == [(A, WITH_TAIL)]
+        async with opened(path) as journal:
+            assert [record.session for record in journal.behind()] == [A]
+            await journal.save(A, replace(WITH_TAIL, tail_length=0, segments=0, behind_since=0.0))
+            assert journal.behind() == []
+
+    async def test_of_another_archive_nothing_is_known_to_be_behind(self, path: Path) -> None:
+        async with opened(path) as journal:
+            await journal.belongs_to("one")
+            await journal.save(A, WITH_TAIL)
+            await journal.stage(A, "put_tail", OP, target())
+            assert await journal.belongs_to("two")
+            assert (journal.behind(), journal.open_transactions(A)) == ([], [])
+            await journal.save(A, CURSOR)
+            assert journal.behind() == []
+
     async def test_how_a_session_stands_is_remembered_beside_its_cursor(self, path: Path) -> None:
         async with opened(path) as journal:
             await committed(journal, A)
@@ -282,7 +331,7 @@ class TestCursors:
             assert [record.session for record in journal.not_current()] == [session]
             assert list(journal.known_files("codetether", session.root))
             assert journal.unsettled() == [session]
-            assert journal.open_transaction(session, "preserve") is not None
+            assert open_for(journal, session, "preserve") is not None
             record = journal.record(session)
             assert record is not None
             assert record.cursor == CURSOR
@@ -300,12 +349,12 @@ class TestOpenTransactions:
     async def test_what_was_staged_is_open_until_it_is_settled(self, path: Path) -> None:
         async with opened(path) as journal:
             txn = await journal.stage(A, "put_base", OP, target())
-            found = journal.open_transaction(A, "put_base")
+            found = open_for(journal, A, "put_base")
             assert found is not None
             assert (found.txn, found.session, found.target) == (txn, A, target())
             assert journal.unsettled() == [A]
             await journal.commit(txn, A, CURSOR)
-            assert journal.open_transaction(A, "put_base") is None
+            assert open_for(journal, A, "put_base") is None
             assert journal.unsettled() == []
 
     async def test_a_transaction_is_open_for_its_own_action_and_session_only(
@@ -313,15 +362,46 @@ class TestOpenTransactions:
     ) -> None:
         async with opened(path) as journal:
             await journal.stage(A, "put_base", OP, target())
-            assert journal.open_transaction(A, "preserve") is None
-            assert journal.open_transaction(B, "put_base") is None
+            assert open_for(journal, A, "preserve") is None
+            assert open_for(journal, B, "put_base") is None
+
+    async def test_what_is_open_for_a_session_comes_in_the_order_it_was_staged(
+        self, path: Path
+    ) -> None:
+        actions = ["seal", "put_tail", "preserve", "put_base"]
+        async with opened(path) as journal:
+            for number, action in enumerate(actions):
+                await journal.stage(A, action, OP, target(number))
+                await journal.stage(B, action, OP, target(9))
+            await journal.stage(A, "put_tail", OP, target(7))  # carried on: it keeps its place
+        async with opened(path) as journal:
+            found = journal.open_transactions(A)
+            assert [(each.action, each.target) for each in found] == [
+                ("seal", target(0)),
+                ("put_tail", target(7)),
+                ("preserve", target(2)),
+                ("put_base", target(3)),
+            ]
+            assert {each.session for each in found} == {A}
+            assert sorted(each.txn for each in found) == [each.txn for each in found]
+
+    async def test_a_damaged_transaction_does_not_hide_the_others(self, path: Path) -> None:
+        async with opened(path) as journal:
+            for action in ("preserve", "put_tail"):
+                await journal.stage(A, action, OP, target())
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "UPDATE open_transactions SET target = '[]' WHERE action = 'preserve'"
+            )
+        async with opened(path) as journal:
+            assert [each.action for each in journal.open_transactions(A)] == ["put_tail"]
 
     async def test_staging_again_carries_the_open_transaction_on(self, path: Path) -> None:
         later = {**OP, "bytes": 20}
         async with opened(path) as journal:
             first = await journal.stage(A, "put_base", OP, target(0))
             again = await journal.stage(A, "put_base", later, target(1))
-            found = journal.open_transaction(A, "put_base")
+            found = open_for(journal, A, "put_base")
             assert found is not None
             assert (first, again, found.target) == (0, 0, target(1))
             await journal.commit(again, A, CURSOR)
@@ -356,7 +436,7 @@ class TestCrashes:
 
         async def scenario() -> None:
             async with opened(path) as journal:
-                found = journal.open_transaction(A, "put_base")
+                found = open_for(journal, A, "put_base")
                 assert found is not None
                 assert (found.target, journal.record(A)) == (target(), None)
                 assert await journal.stage(A, "put_base", OP, target(1)) == found.txn
@@ -418,7 +498,7 @@ class TestPruning:
         make_old(path)
         async with opened(path) as journal:
             assert (0, "staged") in phases(path)
-            assert journal.open_transaction(A, "put_base") is not None
+            assert open_for(journal, A, "put_base") is not None
 
     async def test_numbers_of_lines_that_are_gone_are_not_used_again(self, path: Path) -> None:
         async with opened(path) as journal:
@@ -444,14 +524,15 @@ def exercise(journal: Journal) -> None:
     """Ask everything that a daemon asks when it starts."""
     journal.everything()
     journal.not_current()
+    journal.behind()
+    journal.without_document()
     journal.unsettled()
     journal.totals()
     journal.fact("places")
     for session in (A, B):
         journal.record(session)
         journal.records(session.source, session.id)
-        journal.open_transaction(session, "put_base")
-        journal.open_transaction(session, "preserve")
+        journal.open_transactions(session)
         list(journal.known_files(session.source, session.root))
 
 
@@ -521,6 +602,7 @@ class TestDamage:
         "change",
         [
             "UPDATE sessions SET state = 'happy'",
+            "UPDATE sessions SET tail_length = 'much', segments = -1, behind_since = 'then'",
             "UPDATE open_transactions SET target = 'not json'",
             "UPDATE open_transactions SET target = '{\"key\":1}'",
             "UPDATE open_transactions SET target = '[]'",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+BASE = r"/s/history\.jsonl$"
 KEY = "history/s/history.jsonl"
 CLOSED = "history/.generations/s/history.jsonl/000000.jsonl"
 ASIDE = "history/.conflicts/s/history.jsonl/m2.222222222222.jsonl"
@@ -76,7 +77,7 @@ async def test_what_was_staged_and_is_no_longer_to_be_done_is_rejected(machine: 
     machine.save(SHORT)
     await machine.turn()
     machine.save(LONG)
-    machine.store.fail("put", Unreachable("gone"))
+    machine.store.fail("put", Unreachable("gone"), key=BASE)
     with pytest.raises(Unreachable):
         await machine.turn()
     machine.save(SHORT)
@@ -97,7 +98,7 @@ async def test_a_deleted_journal_is_rebuilt_without_sending_a_byte(
     await machine.restart(lose_journal=True)
     machine.store.log.clear()
     await machine.turn()
-    assert machine.store.count("put|copy") == 0
+    assert machine.store.count("put|compose") == 0
     assert {o.name for o in machine.store.log} == {"head", "list"}
     assert machine.record().cursor == replace(before, document_digest="")
     assert meta_of(bucket).generation == 1
@@ -124,17 +125,17 @@ async def test_wherever_a_rewrite_is_cut_short_the_next_start_finishes_it(
     assert bucket.objects[CLOSED].body == history(LONG)
     assert meta_of(bucket).generation == 1
     assert machine.journal.unsettled() == []
-    assert machine.store.count("copy") <= 2
+    assert machine.store.count("compose") <= 2
     assert sum(o.name == "put" and o.key == KEY for o in machine.store.log) <= 3
 
 
 async def test_a_lost_answer_is_settled_without_sending_again(machine: Machine) -> None:
     machine.save(SHORT)
-    machine.store.lose_answer("put")
+    machine.store.lose_answer("put", key=BASE)
     with pytest.raises(Unreachable):
         await machine.turn()
     await machine.turn()
-    assert machine.store.count("put", KEY) == 1
+    assert machine.store.count("put", BASE) == 1
     assert machine.record().state is State.CURRENT
     assert phases(machine) == [(0, "staged"), (0, "committed")]
 
@@ -143,7 +144,7 @@ async def test_a_save_after_a_lost_answer_continues_what_took_effect(
     machine: Machine, bucket: Bucket
 ) -> None:
     machine.save(SHORT)
-    machine.store.lose_answer("put")
+    machine.store.lose_answer("put", key=BASE)
     with pytest.raises(Unreachable):
         await machine.turn()
     machine.save(LONG)
@@ -170,7 +171,7 @@ async def test_an_equal_archive_by_the_agents_own_sink_is_adopted_as_it_is(
     bucket.overwrite(KEY, history(LONG))
     machine.save(LONG)
     await machine.turn()
-    assert machine.store.count("put") == 0
+    assert machine.store.count("put", BASE) == 0
     assert machine.record().state is State.CURRENT
 
 
@@ -231,7 +232,7 @@ async def test_a_stale_copy_of_the_sessions_writes_nothing(
     await machine.turn()
     second.save(SHORT)
     await second.turn()
-    assert second.store.count("put|copy") == 0
+    assert second.store.count("put|compose") == 0
     assert second.record().state is State.BEHIND
     assert machine.archived() == history(LONG)
 
@@ -260,7 +261,7 @@ async def test_the_loser_of_a_race_for_a_new_stream_overwrites_nothing(
 ) -> None:
     machine.save(SHORT)
     second.save(OTHER)
-    held = machine.store.hold("put")
+    held = machine.store.hold("put", key=BASE)
     first = asyncio.create_task(machine.turn())
     await held.arrived.wait()
     await second.turn()

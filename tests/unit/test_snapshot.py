@@ -41,6 +41,11 @@ def look_at(path: Path, cursor: Cursor | None = None, *, max_bytes: int = MAX_BY
     return look(SOURCE, session_at(path), cursor, max_bytes=max_bytes)
 
 
+def held(seen: Look) -> bytes:
+    content = seen.snapshot.content
+    return content.read(0, content.size)
+
+
 def reason_of(path: Path, cursor: Cursor | None = None, *, max_bytes: int = MAX_BYTES) -> str:
     with pytest.raises(Unreadable) as caught:
         look_at(path, cursor, max_bytes=max_bytes)
@@ -128,7 +133,7 @@ class TestLook:
     def test_a_snapshot_holds_the_whole_stream_and_its_digest(self, path: Path) -> None:
         seen = look_at(write(path, DOCUMENT))
         expected = documents.history(MESSAGES)
-        assert seen.snapshot.content == expected
+        assert held(seen) == expected
         assert (seen.snapshot.records, seen.digest) == (3, digest(expected))
         assert seen.extends
 
@@ -154,7 +159,7 @@ class TestLook:
         encode = documents.pretty if pretty else documents.compact
         write(shared_path, encode(documents.document(story[1])))
         seen = look_at(shared_path, None if forgotten else cursor_after(before))
-        assert seen.snapshot.content == after
+        assert held(seen) == after
         assert (seen.snapshot.records, seen.digest) == (len(story[1]), digest(after))
         assert seen.extends is (forgotten or after.startswith(before))
 
@@ -162,7 +167,7 @@ class TestLook:
         more = documents.conversation(5)
         write(path, documents.pretty(documents.document(more)))
         seen = look_at(path, cursor_after(documents.history(MESSAGES)))
-        assert (seen.extends, seen.snapshot.content) == (True, documents.history(more))
+        assert (seen.extends, held(seen)) == (True, documents.history(more))
 
     def test_a_text_replaced_by_one_of_equal_length_does_not_extend(self, path: Path) -> None:
         changed = DOCUMENT.replace(b"the parser", b"the linker")
@@ -202,7 +207,7 @@ class TestBrokenDocuments:
         write(shared_path, bytes(data))
         with suppress(Unreadable):
             seen = look_at(shared_path, remembered)
-            lines = seen.snapshot.content.decode().split("\n")[:-1]
+            lines = held(seen).decode().split("\n")[:-1]
             expected = json.loads(data.decode(errors="replace"))["messages"]
             assert [json.loads(line) for line in lines] == expected
 
@@ -296,7 +301,7 @@ class TestFilesThatAreNone:
 
     def test_a_second_name_of_a_file_of_ours_is_read(self, path: Path) -> None:
         path.hardlink_to(write(path.with_name("first"), DOCUMENT))
-        assert look_at(path).snapshot.content == documents.history(MESSAGES)
+        assert held(look_at(path)) == documents.history(MESSAGES)
 
     @needs_root
     def test_a_file_of_somebody_else_is_refused(self, path: Path) -> None:
@@ -366,7 +371,7 @@ class TestFilesThatChange:
         with running(save):
             while len(seen) < 3:
                 with suppress(Changing):
-                    seen.add(look_at(path).snapshot.content)
+                    seen.add(held(look_at(path)))
         assert seen == expected
 
     def test_a_file_that_is_rewritten_in_place_in_a_loop_is_whole_or_changing(
@@ -423,7 +428,7 @@ class TestFilesThatChange:
 
     def test_a_file_that_was_written_a_moment_ago_is_read_as_it_is(self, path: Path) -> None:
         path.write_bytes(DOCUMENT)
-        assert look_at(path).snapshot.content == documents.history(MESSAGES)
+        assert held(look_at(path)) == documents.history(MESSAGES)
 
     def test_a_file_from_the_future_is_read(self, path: Path) -> None:
         path.write_bytes(DOCUMENT)

@@ -150,6 +150,19 @@ class DebounceSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 5.0
 
 
+class SealSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """When an object takes in what was appended to it."""
+
+    max_lag: Annotated[
+        float,
+        Meta(gt=0, extra={"expected": "a number of seconds > 0"}),
+        Meta(
+            description="Seconds that a reader who knows only `history.jsonl` may be behind. What "
+            "is new is archived at once beside it; this is when it is folded in at the latest."
+        ),
+    ] = 1800.0
+
+
 class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How changes are noticed."""
 
@@ -263,6 +276,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     s3: S3Settings
     local: LocalSettings
     debounce: DebounceSettings
+    seal: SealSettings
     watch: WatchSettings
     sources: SourcesSettings
     health: HealthSettings

@@ -12,10 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from transcriptd.config import Config
+    from transcriptd.content import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,28 @@ class Matches:
 
 
 Condition = Absent | Matches | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Bytes `[start, end)` of an object of this store, as long as it has this ETag."""
+
+    key: str
+    start: int
+    end: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Bytes `[start, end)` of a content that is not in this store yet."""
+
+    content: Content
+    start: int
+    end: int
+
+
+Piece = Stored | Fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +135,42 @@ class Store(Protocol):
         `Damaged` when the store accepted them and holds something else.
         """
 
-    async def copy(self, source: str, target: str, *, etag: str) -> Head:
-        """Copy an object and its metadata inside the store, if nothing stands at `target`.
+    @property
+    def appends(self) -> bool:
+        """Whether `compose` of an object onto itself writes no more than what is new."""
 
-        Raises `ConditionFailed` when the source no longer has this ETag or the target exists,
-        `Unsupported` where the store cannot copy; the caller verifies what arrived.
+    async def copies(self) -> bool:
+        """Whether the store provably copies large pieces itself when it composes."""
+
+    async def compose(
+        self,
+        key: str,
+        pieces: Sequence[Piece],
+        metadata: Mapping[str, str],
+        condition: Condition = None,
+        *,
+        apart: bool = False,
+    ) -> Head:
+        """Write an object made of pieces, in their order, and prove that it stands there.
+
+        Of any size, in bounded memory: large pieces that are stored are copied by the store where
+        that is proven, the rest goes through here in parts. A first piece that is the whole object
+        under `key` is continued in place where the store appends. `apart` asks for an ETag that a
+        `put` of the same bytes does not have. Raises like `put`; `ConditionFailed` also when a
+        stored piece is no longer what it was, and whatever reading a content raises.
         """
+
+    async def discard_uploads(self, key: str) -> None:
+        """Remove what interrupted writes to a key left behind, unseen, in the store."""
 
     def list(self, prefix: str) -> AsyncIterator[Entry]:
         """List the objects below a prefix, in the order of their keys."""
 
-    async def delete(self, key: str) -> None:
-        """Remove an object below `.tail/`; absent is done. Any other key is a `ValueError`."""
+    async def delete(self, *keys: str) -> None:
+        """Remove objects below `.tail/`; absent is done. Any other key is a `ValueError`.
+
+        Many go in one request where the store can. Raises after having tried them all.
+        """
 
     async def close(self) -> None:
         """Let connections go. The store may be used again afterwards."""

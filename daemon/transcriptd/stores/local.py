@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from transcriptd.content import Held
 from transcriptd.errors import (
     AccessDenied,
     ConditionFailed,
@@ -22,23 +24,26 @@ from transcriptd.errors import (
     Unreachable,
     Unsupported,
 )
-from transcriptd.stores import Condition, Entry, Head, Reading, Traffic
+from transcriptd.stores import Condition, Entry, Fresh, Head, Reading, Stored, Traffic
 from transcriptd.stores.keys import check_key, check_range, check_removable
-from transcriptd.stores.local_objects import CHUNK, DENIED, LOCK, META, NO_PLACE, Objects
+from transcriptd.stores.local_directory import DENIED, LOCK, META, NO_PLACE
+from transcriptd.stores.local_objects import Objects
+from transcriptd.stores.local_pieces import CHUNK, ContentFailed
 from transcriptd.stores.outcome import CANCELLED, OK, outcome_of
 from transcriptd.stores.patience import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from transcriptd.config import Config
-    from transcriptd.stores import Store
-    from transcriptd.stores.local_objects import Opened
+    from transcriptd.stores import Piece, Store
+    from transcriptd.stores.local_pieces import Opened
 
 T = TypeVar("T")
 
 GUARANTEES = {"if_none_match": "honoured", "if_match": "honoured", "etag_is_md5": "not honoured"}
+UNREAD = "content_failed"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -92,22 +97,30 @@ class LocalStore:
     async def put(
         self, key: str, body: bytes, metadata: Mapping[str, str], condition: Condition = None
     ) -> Head:
-        _check(key)
-        said = {name.lower(): value for name, value in metadata.items()}
-        self.traffic.sent_bytes += len(body)
-        return await self._run(
-            "put", lambda: self._objects.put(key, [body], said, condition), size=len(body)
-        )
+        pieces = [Fresh(Held(body), 0, len(body))]
+        return await self._write("put", key, pieces, metadata, condition)
 
-    async def copy(self, source: str, target: str, *, etag: str) -> Head:
-        _check(source)
-        _check(target)
-        original = await self.head(source)
-        if original is None:
-            raise ConditionFailed("copy: the source is not what it was")
-        return await self._run(
-            "copy", lambda: self._objects.copy(source, target, etag), size=original.size
-        )
+    @property
+    def appends(self) -> bool:
+        return True
+
+    async def copies(self) -> bool:
+        return True
+
+    async def compose(
+        self,
+        key: str,
+        pieces: Sequence[Piece],
+        metadata: Mapping[str, str],
+        condition: Condition = None,
+        *,
+        apart: bool = False,  # noqa: ARG002 - every write has an ETag of its own
+    ) -> Head:
+        return await self._write("compose", key, pieces, metadata, condition)
+
+    async def discard_uploads(self, key: str) -> None:
+        _check(key)
+        await self._run("discard", self._objects.settle)
 
     async def list(self, prefix: str) -> AsyncIterator[Entry]:
         await self._run("list", self._objects.settle)
@@ -120,13 +133,38 @@ class LocalStore:
                 rows = await self._run("list", partial(self._objects.rows, row, prefix))
                 waiting.extend(reversed(rows))
 
-    async def delete(self, key: str) -> None:
-        _check(key)
-        check_removable(key, self._prefix)
-        await self._run("delete", lambda: self._objects.delete(key))
+    async def delete(self, *keys: str) -> None:
+        for key in keys:
+            _check(key)
+            check_removable(key, self._prefix)
+        if keys:
+            await self._run("delete", lambda: self._objects.delete(keys))
 
     async def close(self) -> None:
         """Do nothing: no file stays open between two calls."""
+
+    async def _write(
+        self,
+        operation: str,
+        key: str,
+        pieces: Sequence[Piece],
+        metadata: Mapping[str, str],
+        condition: Condition,
+    ) -> Head:
+        for name in (key, *(piece.key for piece in pieces if isinstance(piece, Stored))):
+            _check(name)
+        said = {name.lower(): value for name, value in metadata.items()}
+        given_up = threading.Event()
+        self.traffic.sent_bytes += sum(p.end - p.start for p in pieces if isinstance(p, Fresh))
+        try:
+            return await self._run(
+                operation,
+                lambda: self._objects.write(key, pieces, said, condition, given_up.is_set),
+                size=sum(piece.end - piece.start for piece in pieces),
+            )
+        except BaseException:
+            given_up.set()  # the thread may still be at it, and must not read on
+            raise
 
     async def _run(self, operation: str, work: Callable[[], T], *, size: int = 0) -> T:
         try:
@@ -135,6 +173,9 @@ class LocalStore:
         except asyncio.CancelledError:
             self.traffic.count(operation, CANCELLED)
             raise
+        except ContentFailed as failed:
+            self.traffic.count(operation, UNREAD)
+            raise failed.reason from None
         except (OSError, StoreError) as raw:
             error = raw if isinstance(raw, StoreError) else _translate(raw, operation)
             self.traffic.count(operation, outcome_of(error))

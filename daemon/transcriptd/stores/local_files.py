@@ -18,7 +18,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     Folder = tuple[str, ...]
@@ -88,12 +88,18 @@ class Tree:
         finally:
             os.close(here)
 
-    def open(self, folder: Folder, name: str) -> int:
-        """Open a file for reading. Raises `FileNotFoundError` for all but a regular file."""
+    def open(self, folder: Folder, name: str, *, writing: bool = False) -> int:
+        """Open a file that is there. Raises `FileNotFoundError` for all but a regular file."""
         with self.folder(folder) as here:
             # A pipe would block, a device would do something.
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(name, flags, dir_fd=here)
+            mode = os.O_WRONLY if writing else os.O_RDONLY
+            flags = mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            try:
+                descriptor = os.open(name, flags, dir_fd=here)
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # a pipe that nobody reads
+                    raise
+                raise FileNotFoundError(errno.ENOENT, "not a regular file") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise FileNotFoundError(errno.ENOENT, "not a regular file")
@@ -104,34 +110,51 @@ class Tree:
         with os.fdopen(descriptor, "rb") as file:
             return file.read()
 
-    def write(self, folder: Folder, name: str, content: Iterable[bytes]) -> int:
-        """Write a new file and its bytes durably; return how many.
+    @contextmanager
+    def create(self, folder: Folder, name: str) -> Iterator[int]:
+        """Open a new file for writing, and hold it meanwhile: its writer lives."""
+        descriptor = self._create(folder, name)
+        try:
+            while True:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.fstat(descriptor).st_nlink:
+                    break
+                os.close(descriptor)  # taken for an orphan before it was held
+                descriptor = self._create(folder, name)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
-        Whether its name lasts is for `sync` to say.
-        """
+    def _create(self, folder: Folder, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with self.folder(folder, create=True) as here:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, _FILE_MODE, dir_fd=here)
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(content)
+            return os.open(name, flags, _FILE_MODE, dir_fd=here)
+
+    def write(self, folder: Folder, name: str, content: bytes) -> None:
+        """Write a new small file durably. Whether its name lasts is for `sync` to say."""
+        with (
+            self.create(folder, name) as descriptor,
+            open(descriptor, "wb", closefd=False) as file,
+        ):
+            file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
+            os.fsync(descriptor)
+
+    def remove_orphan(self, folder: Folder, name: str) -> None:
+        """Remove a file, unless somebody who lives still writes it; absent is done."""
+        with suppress(FileNotFoundError):
+            descriptor = self.open(folder, name)
+            try:
+                if hold(descriptor):
+                    self.remove(folder, name)
+            finally:
+                os.close(descriptor)
 
     def move(self, folder: Folder, name: str, to_folder: Folder, to_name: str) -> None:
         """Rename a file, replacing what stands there, durably."""
         with self.folder(folder) as here, self.folder(to_folder, create=True) as there:
             os.rename(name, to_name, src_dir_fd=here, dst_dir_fd=there)
             os.fsync(there)
-
-    def age_s(self, folder: Folder, name: str) -> float:
-        """Return the seconds since a file was written; 0 where it is gone."""
-        try:
-            with self.folder(folder) as here:
-                found = os.stat(name, dir_fd=here, follow_symlinks=False)
-        except FileNotFoundError:
-            return 0.0
-        return time.time() - found.st_mtime
 
     def sync(self, folder: Folder) -> None:
         with self.folder(folder) as here:
@@ -177,7 +200,7 @@ class Tree:
     def folds_case(self, folder: Folder) -> bool:
         """Find out whether the file system takes `a` and `A` for one name."""
         token = f"{os.getpid()}.{threading.get_ident()}"
-        self.write(folder, f"Case.{token}", ())
+        self.write(folder, f"Case.{token}", b"")
         try:
             os.close(self.open(folder, f"cASE.{token}"))
         except FileNotFoundError:
@@ -205,7 +228,8 @@ class Lock:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(self._path, flags, _FILE_MODE)
             try:
-                _flock(descriptor, until)
+                if not hold(descriptor, until - time.monotonic()):
+                    raise TimeoutError
                 yield
             finally:
                 os.close(descriptor)
@@ -213,17 +237,21 @@ class Lock:
             self._threads.release()
 
 
-def _flock(descriptor: int, until: float) -> None:
-    """Lock a file against other processes; the kernel offers no wait with an end, so it polls."""
+def hold(descriptor: int, within_s: float = 0.0) -> bool:
+    """Lock an open file until it is closed; say whether that was possible within so many seconds.
+
+    The kernel offers no wait with an end, so it polls.
+    """
+    until = time.monotonic() + within_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > until:
-                raise TimeoutError from None
+            if time.monotonic() >= until:
+                return False
             time.sleep(_LOCK_POLL_S)
         else:
-            return
+            return True
 
 
 def _open_below(here: int, name: str, *, create: bool) -> int:

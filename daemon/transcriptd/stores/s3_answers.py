@@ -6,10 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from transcriptd.errors import ConditionFailed, Damaged, Unsupported
-from transcriptd.stores import Entry, Head
+from transcriptd.stores import Absent, Entry, Head, Matches
+from transcriptd.stores.capabilities import WRITINGS
+from transcriptd.stores.s3_hashes import etag_of_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from transcriptd.stores import Condition
+    from transcriptd.stores.capabilities import Quoting
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -72,6 +77,25 @@ def must_match(head: Head, etag: str | None) -> None:
         raise ConditionFailed("get: the object is not what it was")
 
 
+def tags_of(condition: Condition, if_none_match: bool, if_match: Quoting) -> dict[str, str]:  # noqa: FBT001 - what was proven, in the order of `Parts`
+    """Return the headers of a condition where the server compares them, else none."""
+    match condition:
+        case Absent() if if_none_match:
+            return {"IfNoneMatch": "*"}
+        case Matches(etag) if if_match != "ignored":
+            return {"IfMatch": WRITINGS[if_match](etag)}
+    return {}
+
+
+def must_allow(condition: Condition, head: Head | None) -> None:
+    """Raise `ConditionFailed` unless the condition holds of what stands there."""
+    match condition:
+        case Absent() if head is not None:
+            raise ConditionFailed("something stands there")
+        case Matches(etag) if head is None or head.etag != etag:
+            raise ConditionFailed("the object is not what it was")
+
+
 def must_hold(head: Head | None, size: int, metadata: Mapping[str, str]) -> Head:
     """Return what stands there. Raises `Damaged` unless it has this size and this metadata."""
     if head is None:
@@ -81,3 +105,9 @@ def must_hold(head: Head | None, size: int, metadata: Mapping[str, str]) -> Head
     if not lowered(metadata).items() <= head.metadata.items():
         raise Damaged("the store holds other metadata than it was given")
     return head
+
+
+def must_be_made_of(head: Head, tags: Sequence[str]) -> None:
+    """Raise `Damaged` unless the ETag is that of an object of parts with these ETags."""
+    if head.etag != etag_of_parts(tags):
+        raise Damaged("the store holds other parts than it was given")

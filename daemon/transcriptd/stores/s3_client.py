@@ -7,7 +7,9 @@ again after `close`. Retries are switched off: the layer that retries is not her
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import base64
+import hashlib
+from contextlib import AsyncExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,11 +28,12 @@ from botocore.handlers import add_expect_header
 from transcriptd.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from types_aiobotocore_s3 import S3Client
 
     from transcriptd.config.settings import S3Credentials, S3Settings
+    from transcriptd.stores.s3_hashes import Hashes
 
 log = get_logger("transcriptd.stores.s3")
 
@@ -45,8 +48,17 @@ DEFAULT_REGION = "us-east-1"
 _SIGNER = "transcriptd-s3v4"
 _OFFSET = "transcriptd.clock_offset"
 
-payload_sha256: ContextVar[str] = ContextVar("payload_sha256", default="")
-"""The SHA-256 of the body about to be sent, in hex, where it is known already."""
+_payload_sha256: ContextVar[str] = ContextVar("payload_sha256", default="")
+
+
+@contextmanager
+def body_known(hashes: Hashes) -> Iterator[None]:
+    """Sign the request sent in here with the hash of its body that is known already."""
+    token = _payload_sha256.set(hashes.sha256)
+    try:
+        yield
+    finally:
+        _payload_sha256.reset(token)
 
 
 class Client:
@@ -74,6 +86,13 @@ class Client:
     def signs_bodies(self) -> bool:
         """Whether requests carry the SHA-256 of their body: without TLS nothing else holds."""
         return self._settings.endpoint.lower().startswith("http://")
+
+    def body_proof(self, hashes: Hashes) -> dict[str, Any]:
+        """Return what goes along with a body so that the server refuses another one.
+
+        To AWS the SDK sends a stronger checksum by itself.
+        """
+        return {} if self.is_aws else {"ContentMD5": _base64(hashes.md5)}
 
     async def get(self) -> S3Client:
         """Return the client; may take up to `CREATE_S` the first time."""
@@ -135,6 +154,8 @@ class Client:
         events.unregister("before-call.s3", add_expect_header)
         events.register_first("choose-signer.s3", _choose_signer)
         events.register("before-sign.s3", self._before_sign)
+        if not self.is_aws:
+            events.register_last("before-call.s3.DeleteObjects", _add_content_md5)
         return client
 
     def _before_sign(self, request: Any, **_: object) -> None:  # noqa: ANN401 - the SDK is untyped
@@ -165,6 +186,16 @@ def shown_endpoint(endpoint: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _add_content_md5(params: dict[str, Any], **_: object) -> None:
+    """Add what S3 asked for until there were other checksums, and many servers still do."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = _base64(digest)
+
+
 def _choose_signer(signature_version: object, **_: object) -> str | None:
     return _SIGNER if signature_version in {"v4", "s3v4"} else None
 
@@ -179,7 +210,7 @@ class _Signer(S3SigV4Auth):  # type: ignore[misc]  # the SDK is untyped
         super()._modify_request_before_signing(request)
 
     def payload(self, request: Any) -> str:  # noqa: ANN401 - the SDK is untyped
-        known = payload_sha256.get()
+        known = _payload_sha256.get()
         if known and self._should_sha256_sign_payload(request):
             return known
         return str(super().payload(request))

@@ -24,6 +24,7 @@ from transcriptd.errors import (
     BucketMissing,
     ConditionFailed,
     Corrupted,
+    Damaged,
     NotFound,
     RangeInvalid,
     ServerError,
@@ -53,6 +54,7 @@ class ClockSkewed(AuthFailed):
 
 
 _CODES: dict[type[StoreError], tuple[str, ...]] = {
+    AccessDenied: ("AccessDenied",),
     ClockSkewed: ("RequestExpired", "RequestTimeTooSkewed"),
     AuthFailed: (
         "AuthFailure",
@@ -78,12 +80,13 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "XAmzContentChecksumMismatch",
         "XAmzContentSHA256Mismatch",
     ),
-    NotFound: ("NoSuchKey",),
+    Damaged: ("InvalidPart", "InvalidPartOrder"),
+    NotFound: ("NoSuchKey", "NoSuchUpload"),
     RangeInvalid: ("InvalidRange",),
-    ServerError: ("QuotaExceeded", "XMinioStorageFull"),
+    ServerError: ("InternalError", "QuotaExceeded", "XMinioStorageFull"),
     SlowDown: ("RequestLimitExceeded", "SlowDown", "Throttling", "TooManyRequests"),
     Unreachable: ("IncompleteBody", "RequestTimeout"),
-    Unsupported: ("NotImplemented",),
+    Unsupported: ("EntityTooLarge", "EntityTooSmall", "NotImplemented"),
 }
 _BY_CODE = {code: kind for kind, codes in _CODES.items() for code in codes}
 _BY_STATUS: dict[int, type[StoreError]] = {
@@ -108,6 +111,7 @@ _WORDS: dict[type[StoreError], str] = {
     ClockSkewed: "this machine's time and the server's differ too much",
     ConditionFailed: "the condition does not hold",
     Corrupted: "the bytes did not arrive as they were sent",
+    Damaged: "the server does not hold the parts that it took",
     NotFound: "there is no such object",
     RangeInvalid: "the range starts behind the end",
     ServerError: "the server failed",
@@ -115,6 +119,9 @@ _WORDS: dict[type[StoreError], str] = {
     Unreachable: "the request did not arrive whole",
     Unsupported: "the server refuses such a request",
 }
+# A 404 at a write: what a condition speaks of is missing, or the upload, or else the bucket.
+_PART_OF_UPLOAD = frozenset({"upload_part", "copy_part", "list_parts", "complete_upload"})
+_WRITES = _PART_OF_UPLOAD | {"put", "create_upload"}
 _HINT_BY_CODE = {
     "AuthorizationHeaderMalformed": _REGION,
     "InvalidObjectState": "the object lies in cold storage: restore it there first",
@@ -191,8 +198,8 @@ def _refused(error: sdk.ClientError, operation: str, *, conditional: bool) -> St
     status = int(said.get("HTTPStatusCode", 0))
     headers: dict[str, str] = said.get("HTTPHeaders", {})
     kind = _meaning(code, status, operation)
-    if kind is NotFound and operation == "put":
-        kind = ConditionFailed if conditional else BucketMissing
+    if kind is NotFound and operation in _WRITES:
+        kind = ConditionFailed if conditional or operation in _PART_OF_UPLOAD else BucketMissing
     hint = _HINT_BY_CODE.get(code) or _HINT_BY_STATUS.get(status) or _HINTS.get(kind, "")
     if kind is AccessDenied and operation == "head":
         hint = _LIST
@@ -204,6 +211,13 @@ def _refused(error: sdk.ClientError, operation: str, *, conditional: bool) -> St
     if isinstance(refused, ClockSkewed):
         refused.server_date = headers.get("date", "")
     return refused
+
+
+def translate_code(code: str, operation: str) -> StoreError:
+    """Say what a code means that stands for one of many objects in an answer."""
+    code = _UNSAFE.sub("", code)[:_LONGEST_CODE]
+    kind = _BY_CODE.get(code, ServerError)
+    return kind(f"{operation}: {_WORDS[kind]} ({code or 'no code'})", hint=_HINTS.get(kind, ""))
 
 
 def _meaning(code: str, status: int, operation: str) -> type[StoreError]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 INLINE = 1 << 20
 
@@ -22,6 +26,17 @@ async def hashes_of(body: bytes, *, signed: bool) -> Hashes:
     if len(body) <= INLINE:
         return _hashes_of(body, signed=signed)
     return await asyncio.to_thread(_hashes_of, body, signed=signed)
+
+
+def md5_of(body: bytes) -> str:
+    """Return the ETag that most servers give an object written at once, or a part."""
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def etag_of_parts(tags: Sequence[str]) -> str:
+    """Return the ETag that most servers give an object made of parts with these MD5 sums."""
+    joined = b"".join(map(bytes.fromhex, tags))
+    return f"{md5_of(joined)}-{len(tags)}"
 
 
 def _hashes_of(body: bytes, *, signed: bool) -> Hashes:

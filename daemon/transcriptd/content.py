@@ -1,0 +1,47 @@
+"""The bytes of a stream as they stand at its source, read in pieces of any size.
+
+Whoever uploads or digests a stream asks for the piece at hand and holds no more than that, so that
+a stream may be larger than memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+BLOCK = 1 << 20
+
+
+class Content(Protocol):
+    """Bytes `[0, size)`. They stay what they are, or `read` raises `Changing`."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, start: int, end: int) -> bytes:
+        """Return bytes `[start, end)`, all of them. Blocks; any thread may call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Content that is held in memory: a document that had to be read whole anyway."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, end: int) -> bytes:
+        return self.data if (start, end) == (0, len(self.data)) else self.data[start:end]
+
+
+def count_lines(content: Content, end: int) -> int:
+    """Return how many line feeds there are in the first `end` bytes. Blocks."""
+    steps = range(0, end, BLOCK)
+    return sum(content.read(at, min(at + BLOCK, end)).count(b"\n") for at in steps)
+
+
+def _conforms(content: Held) -> Content:
+    return content

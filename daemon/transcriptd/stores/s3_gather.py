@@ -1,0 +1,93 @@
+"""Fetches pieces into memory: from this store under their ETag, or from a content in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from transcriptd.errors import Changing, ConditionFailed, NotFound, RangeInvalid
+from transcriptd.stores import Fresh, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from transcriptd.stores import Piece, Reading
+
+BLOCK = 1 << 20
+
+
+class Read(Protocol):
+    """Reads an object, as `Store.read` does."""
+
+    def __call__(
+        self, key: str, start: int, end: int, *, etag: str
+    ) -> AbstractAsyncContextManager[Reading]: ...
+
+
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
+    """Run tasks, all or none; what is raised is what the first of them failed of."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def gathered(pieces: Sequence[Piece], read: Read) -> bytes:
+    """Return the bytes of all pieces; they are in memory once.
+
+    Raises `ConditionFailed` where a stored piece is no longer what it was, and whatever reading a
+    content raises.
+    """
+    match pieces:
+        case [Fresh(content, start, end)]:
+            return _whole(await asyncio.to_thread(content.read, start, end), end - start)
+    buffer = io.BytesIO()
+    size = sum(piece.end - piece.start for piece in pieces)
+    if not size:
+        return b""
+    buffer.seek(size - 1)
+    buffer.write(b"\0")
+    with buffer.getbuffer() as view:
+        async with together() as group:
+            at = 0
+            for piece in pieces:
+                end = at + piece.end - piece.start
+                fetch = _fetch(piece, view[at:end], read)
+                group.create_task(fetch, name="store.gather")
+                at = end
+    return buffer.getvalue()
+
+
+async def _fetch(piece: Piece, into: memoryview, read: Read) -> None:
+    with into:
+        match piece:
+            case Fresh():
+                await asyncio.to_thread(_copy, piece, into)
+            case Stored(key, start, end, etag):
+                try:
+                    async with read(key, start, end, etag=etag) as reading:
+                        at = 0
+                        async for chunk in reading.chunks:
+                            into[at : at + len(chunk)] = chunk
+                            at += len(chunk)
+                except (NotFound, RangeInvalid):
+                    at = 0
+                if at != len(into):
+                    raise ConditionFailed("compose: a piece is not what it was")
+
+
+def _copy(piece: Fresh, into: memoryview) -> None:
+    for at in range(0, len(into), BLOCK):
+        end = min(at + BLOCK, len(into))
+        into[at:end] = _whole(piece.content.read(piece.start + at, piece.start + end), end - at)
+
+
+def _whole(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise Changing(f"{len(data)} bytes were read where there were {size}")
+    return data
