@@ -97,7 +97,9 @@ def place_of(prefix: str, key: str) -> Place:
         return Other() if number is None else Finished(f"{prefix}{folder}", number)
     if first == ".conflicts" and name.startswith("foreign-"):
         return Foreign()
-    return Other() if rest == "session.json" else Base(key)
+    # Of a session, or of a second writer's: `{id}/session.json` stands where a base key has more.
+    parts = (rest if first == ".conflicts" else below).split("/")
+    return Other() if parts[1:2] == ["session.json"] else Base(key)
 
 
 class Ledger:
@@ -184,7 +186,9 @@ class Ledger:
         stream, generation, after = place.stream, place.generation, objects[key]
         said = SegmentMeta.decode(after.metadata)
         assert said is not None, f"{key} was written without metadata"
-        self._require(bool(after.body), f"{key} was written without content")
+        if not after.body:  # a stop: nothing is added here any more
+            self._require(before is None, f"{key} was written over")
+            return
         if self._is_finished(objects, stream, generation):
             return  # late, or a slower writer's: not content
         same = before is None or (before.body, before.metadata) == (after.body, after.metadata)

@@ -6,11 +6,13 @@ let the process die between any two steps. Knows nothing of what a test expects.
 
 from __future__ import annotations
 
+import shutil
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from tests import documents
 from tests.memory_store import MemoryStore
+from transcriptd.archive import open_stream, span_of
 from transcriptd.budget import Budget
 from transcriptd.gate import Gate
 from transcriptd.journal import Journal
@@ -52,6 +54,7 @@ class Machine:
         self.root = home / name / "sessions"
         self.root.mkdir(parents=True)
         self.journal_path = home / name / "journal.db"
+        self._backup = home / name / "backup.db"
         self.foreign: list[str] = []
         self.budget = Budget(memory_budget)
         self._max_document = max_document
@@ -94,11 +97,20 @@ class Machine:
     async def __aexit__(self, *_: object) -> None:
         await self.journal.__aexit__()
 
-    async def restart(self, *, lose_journal: bool = False) -> None:
+    async def restart(self, journal: str = "kept") -> None:
+        """Start anew, with the journal as it was `kept`, the `stale` back-up of it, or none."""
         await self.journal.__aexit__()
-        if lose_journal:
+        if journal != "kept":
             for path in self.journal_path.parent.glob("journal.db*"):
                 path.unlink()
+        if journal == "stale" and self._backup.exists():
+            shutil.copy(self._backup, self.journal_path)
+        await self.__aenter__()
+
+    async def back_up(self) -> None:
+        """Keep the journal as it is now, for a `stale` restart."""
+        await self.journal.__aexit__()
+        shutil.copy(self.journal_path, self._backup)
         await self.__aenter__()
 
     def session(self, session_id: str = "s") -> Session:
@@ -136,6 +148,12 @@ class Machine:
     def reader(bucket: Bucket) -> MemoryStore:
         """Return a client of the bucket that nothing befalls."""
         return MemoryStore(bucket)
+
+    async def content(self, key: str = "history/s/history.jsonl") -> bytes:
+        """Return a stream as everybody reads it, its tail included."""
+        reader = self.reader(self.store.remote)
+        async with open_stream(reader, self.names.prefix, span_of("", key)) as stream:
+            return b"".join([chunk async for chunk in stream.chunks])
 
     def forget(self) -> None:
         """Forget which streams were looked at, as after a start."""

@@ -76,6 +76,8 @@ class Comparison:
         if walked.relation is not Relation.EXTENDS:
             return replace(base, relation=walked.relation, writer=last)
         ahead = [s.end for s in (*content, *found.chain.astray) if s.start >= walked.end]
+        if (meta.generation, walked.end) in found.tails.stops:
+            ahead.append(walked.end)
         records = base.records
         digest = base.digest
         if known and known.length == walked.end:
@@ -90,7 +92,7 @@ class Comparison:
             length=walked.end,
             digest=digest,
             segments=walked.segments,
-            blocked_to=max(ahead, default=0),
+            blocked_to=max(ahead, default=None),
         )
 
     async def _compare_base(

@@ -44,14 +44,11 @@ class KeepForeign:
 class PutBase:
     """Put the whole content as the base of `generation`.
 
-    `replaces` is the ETag of the base that gives way, empty where there is none. `apart`: the new
-    base may hold the same bytes as that one, and must not get the same ETag: a late request that
-    was meant for the old one would find it.
+    `replaces` is the ETag of the base that gives way, empty where there is none.
     """
 
     generation: int
     replaces: str
-    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +61,41 @@ class PutTail:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Let the base of `generation`, whose ETag is `replaces`, take in its tail."""
+    """Let the base of `generation`, whose ETag is `replaces`, take in its tail.
+
+    No byte comes or goes. Of another writer's base it makes ours: whoever would still replace that
+    one finds out.
+    """
 
     generation: int
     replaces: str
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a store and a stream want what is new.
+
+    `tails`: as segments, unless all is `small` (bytes). `contested`: another writer has a claim
+    here: what is new must take its place before it counts, which only a segment does. `theirs`:
+    the base is another writer's.
+    """
+
+    tails: bool = True
+    small: int = SMALL
+    contested: bool = False
+    theirs: bool = False
+
+
 Action = Preserve | KeepForeign | PutBase | PutTail | Seal
+
+
+def is_apart(generation: int) -> bool:
+    """Say whether the bases of a generation get ETags of another kind than its neighbours'.
+
+    An undo may lead to just the bytes that the base before had. With the same ETag, a late request
+    that was meant for that base, or another writer's, would find the new one and overwrite it.
+    """
+    return generation % 2 == 1
 
 
 def plan(
@@ -81,28 +106,29 @@ def plan(
     extends: bool,
     closed: int = -1,
     used: int = -1,
-    tails: bool = True,
-    small: int = SMALL,
+    manner: Manner = Manner(),
 ) -> tuple[Action, ...]:
     """Say what follows from a source of `length` bytes and what is archived of it.
 
     `extends`: the source begins with everything the cursor holds. `closed` is the highest
     generation that is known to stand under `.generations/`, `used` the highest that stands
-    anywhere. `tails`: this store wants segments, unless all is `small` (bytes).
+    anywhere.
     """
     used = max(used, closed)
     if cursor is None:
         return (PutBase(used + 1, replaces=""),) if records else ()
     if not extends or cursor.generation <= closed:  # what is closed stays closed
-        apart = length == cursor.base_length
         return (
             Preserve(cursor.generation, cursor.etag),
-            PutBase(max(cursor.generation, used) + 1, replaces=cursor.etag, apart=apart),
+            PutBase(max(cursor.generation, used) + 1, replaces=cursor.etag),
         )
     if length == cursor.length:
         return ()
-    if tails and length > small:
-        return (PutTail(cursor.generation, cursor.length),)
+    put_tail = PutTail(cursor.generation, cursor.length)
+    if manner.tails and manner.theirs and cursor.base_length <= manner.small:
+        return (Seal(cursor.generation, cursor.etag), put_tail)
+    if manner.tails and (manner.contested or length > manner.small):
+        return (put_tail,)
     return (PutBase(cursor.generation, replaces=cursor.etag),)
 
 
@@ -130,8 +156,8 @@ class Remote:
     was compared with last: where the two differ, that is what differs. `records`, `length` and
     `digest` describe the part of the source that equals the archive's, where the source extends
     it; `base_length` and `segments` how that lies there. `blocked_to`: something that is no
-    content lies in the way of the tail, up to this byte. `tail_says` matters where the base is
-    somebody else's now.
+    content lies in the way of the tail, up to this byte; `None`: nothing. `tail_says` matters where
+    the base is somebody else's now.
     """
 
     etag: str
@@ -143,7 +169,7 @@ class Remote:
     digest: str
     base_length: int
     segments: int = 0
-    blocked_to: int = 0
+    blocked_to: int | None = None
     tail_says: TailSays = TailSays.NOTHING
 
 
@@ -219,18 +245,15 @@ def settle(
         return _settle_foreign(remote, used if goes_on else used + 1, going_on)
     generation = remote.meta.generation
     used = max(used, generation)
-    apart = length == remote.base_length
-    close = Begin(
-        (Preserve(generation, remote.etag), PutBase(used + 1, replaces=remote.etag, apart=apart))
-    )
+    close = Begin((Preserve(generation, remote.etag), PutBase(used + 1, replaces=remote.etag)))
     if generation <= closed and remote.relation is Relation.EXTENDS:
-        return Begin((PutBase(used + 1, replaces=remote.etag, apart=apart),))  # closed for ever
+        return Begin((PutBase(used + 1, replaces=remote.etag),))  # closed for ever
     match remote.relation:
         case Relation.BEHIND:
             return Wait()
-        case Relation.EXTENDS if remote.blocked_to > length:
+        case Relation.EXTENDS if remote.blocked_to is not None and remote.blocked_to > length:
             return close
-        case Relation.EXTENDS if remote.blocked_to:
+        case Relation.EXTENDS if remote.blocked_to is not None and remote.length < length:
             return Begin((PutBase(generation, replaces=remote.etag),))
         case Relation.EXTENDS:
             going_on = replace(going_on, writer=remote.meta.writer)

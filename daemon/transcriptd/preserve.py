@@ -13,7 +13,8 @@ from transcriptd import failpoint
 from transcriptd.compare import Whole, digest_of, read_whole
 from transcriptd.errors import ConditionFailed, Damaged, StoreError, Superseded, Unsupported
 from transcriptd.journal import Target, because
-from transcriptd.layout import Meta, foreign_key, generation_key
+from transcriptd.layout import Meta, SegmentMeta, foreign_key, generation_key, segment_key
+from transcriptd.plan import is_apart
 from transcriptd.stores import Absent, Matches, Stored
 from transcriptd.survey import survey
 from transcriptd.tail import chain
@@ -57,6 +58,7 @@ class Keeper:
             "after": look.snapshot.records,
         }
         staged = Target(key, generation, whole.records, whole.length, whole.digest, writer)
+        await self._stop(found, whole, key, generation)
         txn = await self._journal.stage(session, "preserve", op, staged)
         try:
             meta = _meta(staged, session)
@@ -104,7 +106,11 @@ class Keeper:
         }
         txn = await self._journal.stage(session, "seal", op, staged)
         sealed = await self._store.compose(
-            key, _pieces(key, head, whole), _meta(staged, session), Matches(head.etag)
+            key,
+            _pieces(key, head, whole),
+            _meta(staged, session),
+            Matches(head.etag),
+            apart=is_apart(cursor.generation),
         )
         if await digest_of(self._store, key, None, sealed.etag) != cursor.digest:
             raise Damaged("the sealed base is not what it was made of")
@@ -114,6 +120,19 @@ class Keeper:
         )  # fmt: skip
         await self._journal.commit(txn, session, after)
         return after, whole.segments
+
+    async def _stop(self, found: Survey, whole: Whole, key: str, generation: int) -> None:
+        """Take the place where a generation would go on: from here on it does not.
+
+        Whoever adds to it at the same time is found out by the condition, or finds out. The mark
+        stays for whoever comes later.
+        """
+        if self._store.appends or (generation, whole.length) in found.tails.stops:
+            return
+        where = segment_key(self._names.prefix, key, generation, whole.length)
+        meta = SegmentMeta(self._names.writer, pre=whole.digest)
+        if found.may_list and not any(s.key == where for s in found.tails.segments):
+            await self._store.put(where, b"", meta.encode(), Absent())
 
     async def _survey(self, key: str) -> Survey:
         return await survey(self._store, self._names.prefix, key)

@@ -23,6 +23,7 @@ from transcriptd.plan import (
     SMALL,
     Claimant,
     Continue,
+    Manner,
     Preserve,
     PutBase,
     PutTail,
@@ -54,13 +55,19 @@ OPS = {"put_base": PutBase, "put_tail": PutTail, "seal": Seal, "preserve": Prese
 class Standing:
     """What was learnt of a stream, and holds until something unexpected happens.
 
-    `tails`: segments may be written. `contested`: another writer has a claim here. `used` is the
-    highest generation that stands anywhere.
+    `tails`: segments may be written. `is_bare`: the base has no metadata of ours, so that nothing
+    may hang on it. `contested`: another writer has a claim here. `used` is the highest generation
+    that stands anywhere.
     """
 
     tails: bool
+    is_bare: bool
     contested: bool
     used: int
+
+    def manner(self, small: int, *, theirs: bool) -> Manner:
+        """Say how what is new is to be written."""
+        return Manner(self.tails and not self.is_bare, small, self.contested, theirs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ class Reconciler:
         extends = look.extends if settled is cursor else await _extends(look, settled)
         cursor = settled
         known = cursor if cursor and _is_known(found, cursor) else None
-        if known and await self._is_all_ours(known, found, key, extends=extends):
+        if known and await self._is_all_ours(look, known, found, extends=extends):
             claimed = await self._claim(key, found)
             await self._settle_tail(look.snapshot.session, known, found)
             return await self._go_on(look, known, claimed, extends=extends)
@@ -215,16 +222,19 @@ class Reconciler:
                     await self._journal.commit(staged.txn, session, cursor)
         return cursor
 
-    async def _is_all_ours(self, cursor: Cursor, found: Survey, key: str, *, extends: bool) -> bool:
+    async def _is_all_ours(
+        self, look: Look, cursor: Cursor, found: Survey, *, extends: bool
+    ) -> bool:
         """Whether nothing has to be compared: all that stands there is known, or left behind."""
         if extends:
-            end = cursor.length
-            return found.chain.end == end and not found.chain.ahead_of(end)
+            end, size = cursor.length, look.snapshot.content.size
+            stopped = (cursor.generation, end) in found.tails.stops and size > end
+            return found.chain.end == end and not stopped and not found.chain.ahead_of(end)
         beyond = next((s for s in found.chain.content if s.start == cursor.length), None)
         if beyond is None:
             return True
         meta, _ = await read_segment(self._store, beyond)
-        return meta is None or (await self._claimant(key, meta.writer)).owns(meta.writer)
+        return meta is None or (await self._claimant(cursor.key, meta.writer)).owns(meta.writer)
 
     async def _claimant(self, key: str, other: str) -> Claimant:
         """Say who asks; whether we took a stream over is only looked up where it matters."""
@@ -287,8 +297,9 @@ class Reconciler:
             extends=extends,
             closed=found.closed,
             used=found.used,
-            tails=self._standing(found).tails,
-            small=self._small,
+            manner=self._standing(found).manner(
+                self._small, theirs=cursor.writer != self._names.writer
+            ),
         )
         await self._reject_unplanned(look.snapshot.session, actions)
         return self._decision(cursor.key, cursor, actions, found)
@@ -301,7 +312,7 @@ class Reconciler:
     def _standing(self, found: Survey) -> Standing:
         others = set(found.tails.claims) - {self._names.writer}
         tails = self._tails and found.may_list and not self._store.appends
-        return Standing(tails, contested=bool(others), used=found.used)
+        return Standing(tails, found.meta is None, contested=bool(others), used=found.used)
 
     def _garbage(self, key: str, found: Survey) -> tuple[Garbage, ...]:
         """Name the segments that a crash left behind after they were folded."""

@@ -33,10 +33,13 @@ class Segment:
 class Tails:
     """Everything below one stream's tail prefix.
 
-    `segments` by (generation, start); `claims` are writers; `strangers` are keys of neither kind.
+    `segments` by (generation, start); `stops` are the places (generation, end) at which a
+    generation was closed: an empty object where its next segment would be. `claims` are writers;
+    `strangers` are keys of no such kind.
     """
 
     segments: tuple[Segment, ...] = ()
+    stops: frozenset[tuple[int, int]] = frozenset()
     claims: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
 
@@ -69,8 +72,9 @@ class Chain:
 
 
 def tails_of(prefix: str, base_key: str, entries: Iterable[Entry]) -> Tails:
-    """Sort the objects below a stream's tail prefix. An empty segment holds nothing: a stranger."""
+    """Sort the objects below a stream's tail prefix."""
     segments: list[Segment] = []
+    stops: set[tuple[int, int]] = set()
     claims: list[str] = []
     strangers: list[str] = []
     head = tail_prefix(prefix, base_key)
@@ -81,11 +85,13 @@ def tails_of(prefix: str, base_key: str, entries: Iterable[Entry]) -> Tails:
         if place and entry.size:
             generation, start = place
             segments.append(Segment(generation, start, start + entry.size, entry.key, entry.etag))
+        elif place:
+            stops.add(place)
         elif writer:
             claims.append(writer)
         else:
             strangers.append(entry.key)
-    return Tails(tuple(sorted(segments)), tuple(sorted(claims)), tuple(strangers))
+    return Tails(tuple(sorted(segments)), frozenset(stops), tuple(sorted(claims)), tuple(strangers))
 
 
 def chain(segments: Iterable[Segment], base_length: int) -> Chain:

@@ -30,12 +30,21 @@ from transcriptd.layout import (
     segment_key,
 )
 from transcriptd.model import NO_DOCUMENT, Cursor
-from transcriptd.plan import SMALL, KeepForeign, Preserve, PutBase, PutTail, Seal, plan
+from transcriptd.plan import (
+    SMALL,
+    KeepForeign,
+    Preserve,
+    PutBase,
+    PutTail,
+    Seal,
+    is_apart,
+    plan,
+)
 from transcriptd.preserve import Keeper
 from transcriptd.reconcile import OPS, Decision, Reconciler, Standing, cursor_of
 from transcriptd.sealing import COPYABLE
 from transcriptd.stores import Absent, Fresh, Matches, Stored
-from transcriptd.survey import list_tails
+from transcriptd.survey import list_tails, trusted
 from transcriptd.sweep import Sweeper
 
 if TYPE_CHECKING:
@@ -116,8 +125,9 @@ class Uploader:
                 snapshot.content.size,
                 extends=look.extends,
                 used=standing.used,
-                tails=standing.tails,
-                small=self._sizes.small,
+                manner=standing.manner(
+                    self._sizes.small, theirs=cursor.writer != self._names.writer
+                ),
             )
             key = cursor.key
         elif snapshot.records or cursor:
@@ -182,7 +192,10 @@ class Uploader:
         if max(look.snapshot.content.size, cursor.length if cursor else 0) >= self._sizes.copyable:
             await self._store.discard_uploads(decision.key)
         await self._sweeper.sweep_garbage(decision.garbage)
-        self._known[decision.key] = decision.standing
+        standing = decision.standing
+        # Nothing tells whose generation a bare base is: beside others it is looked at each time.
+        if not (standing.is_bare and standing.contested):
+            self._known[decision.key] = standing
         return decision
 
     def _require_rest(self, key: str) -> None:
@@ -233,6 +246,8 @@ class Uploader:
         sealing = isinstance(action, Seal)
         target = self._target(key, action.generation, look, sealed=before if sealing else None)
         folded += await self._about_to_fold(before, strictly=sealing)
+        if before:
+            await self._require_base(before)
         pieces = await self._pieces(content, target.length, before)
         session = snapshot.session
         op = self._upload_op(key, target.length)
@@ -240,7 +255,9 @@ class Uploader:
         failpoint.reached("staged")
         meta = self._meta(target, session).encode()
         condition: Condition = Matches(action.replaces) if action.replaces else Absent()
-        apart = isinstance(action, PutBase) and action.apart
+        # Of another writer's base it makes ours, which must show in the ETag.
+        theirs = before is not None and before.writer != self._names.writer
+        apart = is_apart(action.generation) != theirs
         try:
             head = await self._write(key, pieces, meta, condition, apart=apart)
         except Corrupted as error:
@@ -257,6 +274,8 @@ class Uploader:
             sent=(before.sent if before else 0) + sent,
         )
         await self._journal.commit(txn, session, after)
+        if standing := self._known.get(key):
+            self._known[key] = replace(standing, is_bare=False)
         failpoint.reached("committed")
         return after
 
@@ -293,23 +312,31 @@ class Uploader:
         return after
 
     async def _require_base(self, cursor: Cursor) -> None:
-        """Where another writer may be at work: look whether the segment hangs on our base."""
+        """Where another writer may be at work: look whether the base still is the one we know.
+
+        Its ETag does not tell: another generation may have the same.
+        """
         standing = self._known.get(cursor.key)
         if standing is None or not standing.contested:
             return
         head = await self._store.head(cursor.key)
-        meta = Meta.decode(head.metadata) if head else None
-        if head is None or meta is None:
-            raise Superseded("the base is somebody else's")
-        stands = (head.etag, meta.generation, meta.writer)
-        if stands != (cursor.etag, cursor.generation, cursor.writer):
-            raise Superseded("the base is no longer what the segment hangs on")
+        meta = trusted(head)
+        if standing.is_bare:
+            same = head is not None and meta is None and head.etag == cursor.etag
+        else:
+            stands = (head.etag, meta.generation, meta.writer) if head and meta else None
+            same = stands == (cursor.etag, cursor.generation, cursor.writer)
+        if not same:
+            raise Superseded("the base is no longer the one we know")
 
     async def _about_to_fold(self, before: Cursor | None, *, strictly: bool) -> tuple[Segment, ...]:
         """List the segments that a new base takes in; a seal takes in just those we know of."""
         if before is None or not before.tail_length:
             return ()
         tails = await list_tails(self._store, self._names.prefix, before.key)
+        if standing := self._known.get(before.key):
+            contested = standing.contested or bool(set(tails.claims) - {self._names.writer})
+            self._known[before.key] = replace(standing, contested=contested)
         folded = [s for s in tails.of(before.generation) if s.start >= before.base_length]
         ours = tuple(s for s in folded if s.end <= before.length)
         if strictly and sum(s.end - s.start for s in ours) != before.tail_length:

@@ -158,6 +158,15 @@ async def test_a_lost_answer_is_unreachable_and_repeating_is_harmless(
         assert await read(store) == b"content"
 
 
+async def test_a_large_body_is_not_sent_in_vain(proxy: FaultProxy, tmp_path: Path) -> None:
+    async with opened(proxy.server, tmp_path) as store:
+        await store.put(KEY, b"0", {})
+        sent = store.traffic.sent_bytes
+        with pytest.raises(ConditionFailed):
+            await store.put(KEY, b"x" * 2_000_000, {}, Absent())
+        assert store.traffic.sent_bytes == sent
+
+
 async def test_a_reset_connection_costs_at_most_two_requests(
     proxy: FaultProxy, tmp_path: Path
 ) -> None:

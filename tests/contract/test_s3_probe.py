@@ -122,6 +122,24 @@ async def test_what_was_learnt_is_remembered_privately(proxy: FaultProxy, tmp_pa
     assert proxy.count(key=PROBE) == probed
 
 
+async def test_uploads_are_probed_when_it_is_asked_and_once(
+    proxy: FaultProxy, tmp_path: Path
+) -> None:
+    async with opened(proxy.server, tmp_path) as store:
+        await store.put(KEY, b"0", {})
+        assert proxy.count("POST") == 0
+        assert store.guarantees["copy_parts"] == "unknown"
+        assert all(await asyncio.gather(*(store.copies() for _ in range(9))))
+        assert store.guarantees["copy_parts"] == "honoured"
+        assert store.guarantees["complete_if_match"] == "honoured"
+        probed = proxy.count(key=PROBE)
+        assert await store.copies()
+        assert [entry async for entry in store.list(f"{PREFIX}.tail/")] == []
+    async with opened(proxy.server, tmp_path) as store:
+        assert await store.copies()
+    assert proxy.count(key=PROBE) == probed
+
+
 @pytest.mark.parametrize("damage", ["torn", "old", "other version", "not text"])
 async def test_a_memory_that_cannot_be_trusted_is_probed_anew(
     proxy: FaultProxy, tmp_path: Path, damage: str

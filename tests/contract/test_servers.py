@@ -52,6 +52,8 @@ class Facts:
     copies_itself: bool = True  # UploadPartCopy of the object being replaced keeps its bytes
     complete_etag: bool = True  # Complete gives the ETag that HEAD gives
     trailer_over_https: int = 200
+    copies_ranges: bool = True
+    abort_completed: int = 404
 
 
 FACTS = {
@@ -88,6 +90,7 @@ FACTS = {
         complete_match_wrong=200,
         copy_match_wrong=200,
         copies_itself=False,
+        copies_ranges=False,
         complete_etag=False,
         trailer_over_https=411,
     ),
@@ -101,7 +104,7 @@ FACTS = {
         complete_etag=False,
         trailer_over_https=411,
     ),
-    "minio": Facts(),
+    "minio": Facts(abort_completed=204),
     "versitygw": Facts(),
 }
 
@@ -261,6 +264,46 @@ async def test_an_object_is_extended_by_copying_itself_as_recorded(
         head = await s3.head_object(**where)
     assert head["ContentLength"] == PART + len(b"tail")
     assert (done.get("ETag") == head["ETag"]) == facts.complete_etag
+
+
+async def test_parts_and_uploads_are_listed_and_ranges_copied_as_recorded(
+    any_bucket: Server, facts: Facts
+) -> None:
+    where = at(any_bucket.bucket)
+    async with client(any_bucket) as s3:
+        await s3.put_object(**where, Body=b"x" * (PART + 100))
+        upload: dict[str, Any] = {
+            **where,
+            "UploadId": (await s3.create_multipart_upload(**where))["UploadId"],
+        }
+        source: dict[str, Any] = {"CopySource": where, "CopySourceRange": f"bytes=7-{PART}"}
+        copied = await status(s3.upload_part_copy(**upload, PartNumber=1, **source))
+        parts = (await s3.list_parts(**upload)).get("Parts", [])
+        uploads = await s3.list_multipart_uploads(Bucket=any_bucket.bucket, Prefix="k")
+        await s3.abort_multipart_upload(**upload)
+    sizes = [(part["PartNumber"], part["Size"]) for part in parts]
+    assert copied == 200
+    assert (sizes == [(1, PART - 6)]) == facts.copies_ranges
+    assert bool(sizes)
+    assert [row["UploadId"] for row in uploads.get("Uploads", [])] == [upload["UploadId"]]
+
+
+async def test_an_abort_that_comes_too_late_takes_nothing_away(
+    any_bucket: Server, facts: Facts
+) -> None:
+    where = at(any_bucket.bucket)
+    async with client(any_bucket) as s3:
+        upload: dict[str, Any] = {
+            **where,
+            "UploadId": (await s3.create_multipart_upload(**where))["UploadId"],
+        }
+        part = (await s3.upload_part(**upload, PartNumber=1, Body=b"body"))["ETag"]
+        parts: Any = {"Parts": [{"PartNumber": 1, "ETag": part}]}
+        await s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+        late = await status(s3.abort_multipart_upload(**upload))
+        kept = await (await s3.get_object(**where))["Body"].read()
+    assert late == facts.abort_completed
+    assert kept == b"body"
 
 
 async def test_a_checksum_of_botocores_own_is_taken_as_recorded(

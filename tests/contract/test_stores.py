@@ -425,8 +425,10 @@ async def test_nothing_is_composed_of_what_has_changed(
 
 @pytest.mark.parametrize("size", [10, 6 * MIB])
 async def test_what_is_composed_apart_has_an_etag_of_its_own(
-    store: Store, prefix: str, size: int
+    store: Store, place: str, prefix: str, size: int
 ) -> None:
+    if place == "rclone-http":
+        pytest.skip("its ETags are sums of the bytes, however those were sent")
     key, body = f"{prefix}apart", _bytes(size)
     put = await store.put(key, body, META)
     head = await store.compose(key, [_fresh(body)], META, Matches(put.etag), apart=True)
@@ -558,5 +560,6 @@ async def test_requests_and_bytes_are_counted(store: Store, prefix: str) -> None
 
 async def test_what_a_store_guarantees_is_said_in_fixed_words(store: Store, prefix: str) -> None:
     await store.put(f"{prefix}first", b"", {}, Absent())
-    assert set(store.guarantees) == {"if_none_match", "if_match", "etag_is_md5"}
-    assert set(store.guarantees.values()) <= {"honoured", "not honoured"}
+    known = [store.guarantees[name] for name in ("if_none_match", "if_match", "etag_is_md5")]
+    assert set(known) <= {"honoured", "not honoured"}
+    assert set(store.guarantees.values()) <= {"honoured", "not honoured", "unknown"}

@@ -27,6 +27,7 @@ from transcriptd.layout import (
     history_key,
     segment_key,
 )
+from transcriptd.lines import between
 from transcriptd.stores import Reading
 
 if TYPE_CHECKING:
@@ -186,6 +187,14 @@ async def test_a_stream_is_given_line_by_line(archive: Archive) -> None:
     async with open_stream(archive.reader, PREFIX, Span(KEY)) as stream:
         lines = [line async for line in stream.lines()]
     assert lines == WHOLE[:LAST].splitlines(keepends=True)
+
+
+async def test_of_lines_no_more_is_read_than_they_need(archive: Archive) -> None:
+    await archive.stream()
+    async with open_stream(archive.reader, PREFIX, Span(KEY)) as stream:
+        found = [piece async for piece in between(stream.chunks, 50, 60)]
+    assert b"".join(found) == b"".join(LINES[50:60])
+    assert archive.reader.count("read") == 2  # the base, and the segment in which they end
 
 
 @pytest.mark.parametrize("start", [0, 1, FIRST - 1, FIRST, SECOND - 1, SECOND + 7, LAST - 1])

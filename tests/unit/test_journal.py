@@ -618,6 +618,17 @@ class TestDamage:
         async with opened(path) as journal:
             exercise(journal)
 
+    async def test_a_journal_from_before_there_were_tails_is_set_aside(self, path: Path) -> None:
+        await used(path)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DROP INDEX sessions_behind")
+            for column in ("tail_length", "segments", "behind_since", "sent"):
+                connection.execute(f"ALTER TABLE sessions DROP COLUMN {column}")
+        async with opened(path) as journal:
+            assert journal.everything() == []
+        await works(path)
+        assert path.with_name("journal.db.damaged").exists()
+
     async def test_a_journal_that_was_deleted_begins_anew(self, path: Path) -> None:
         await used(path)
         overwrite(path, None)

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from transcriptd.layout import (
     MAX_KEY,
     Meta,
+    SegmentMeta,
+    claim_key,
+    claimed_by,
     closed_generation,
     conflict_key,
     copy_key,
@@ -24,6 +27,9 @@ from transcriptd.layout import (
     machine_of,
     mirror_key,
     probe_prefix,
+    segment_key,
+    segment_place,
+    tail_prefix,
 )
 
 BASE = history_key("history/", "s1")
@@ -65,6 +71,12 @@ class TestKeys:
             == "history/.conflicts/s1/history.jsonl/foreign-9a-2.jsonl"
         )
         assert probe_prefix("history/") == "history/.tail/.probe/"
+        assert tail_prefix("history/", BASE) == "history/.tail/s1/history.jsonl/"
+        assert (
+            segment_key("history/", BASE, 4, 16385)
+            == "history/.tail/s1/history.jsonl/000004-00000000000000016385.jsonl"
+        )
+        assert claim_key("history/", BASE, "m1.0f") == "history/.tail/s1/history.jsonl/writer-m1.0f"
 
     @given(st.integers(0, 10**7))
     def test_the_number_of_a_finished_generation_is_read_back_from_its_key(self, n: int) -> None:
@@ -75,6 +87,44 @@ class TestKeys:
     )
     def test_other_keys_are_no_finished_generation(self, key: str) -> None:
         assert closed_generation(key) is None
+
+    @given(st.integers(0, 10**7), st.integers(0, 5 * 10**13))
+    def test_the_place_of_a_segment_is_read_back_from_its_name(self, n: int, start: int) -> None:
+        name = segment_key("history/", BASE, n, start).removeprefix(tail_prefix("history/", BASE))
+        assert segment_place(name) == (n, start)
+        assert claimed_by(name) is None
+
+    @given(st.lists(st.integers(0, 5 * 10**13), min_size=2, unique=True))
+    def test_segments_are_listed_in_the_order_of_their_starts(self, starts: list[int]) -> None:
+        keys = [segment_key("history/", BASE, 0, start) for start in sorted(starts)]
+        assert keys == sorted(keys)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "", "writer-m1.0f", "000000-00000000000000000005", "000000-5.jsonl",
+            "00000-00000000000000000005.jsonl", "000000-00000000000000000005.jsonl.gz",
+            "x000000-00000000000000000005.jsonl", "000000-00000000000000000005.jsonl\n",
+            "000000--0000000000000000005.jsonl", "a/000000-00000000000000000005.jsonl",
+        ],
+    )  # fmt: skip
+    def test_other_names_are_no_segment(self, name: str) -> None:
+        assert segment_place(name) is None
+
+    @given(names)
+    def test_a_writer_is_read_back_from_the_name_of_its_claim(self, writer: str) -> None:
+        name = claim_key("history/", BASE, writer).removeprefix(tail_prefix("history/", BASE))
+        assert (claimed_by(name), segment_place(name)) == (writer, None)
+
+    @pytest.mark.parametrize("name", ["", "writer-", "Writer-m1", "xwriter-m1", "m1.0f"])
+    def test_other_names_are_no_claim(self, name: str) -> None:
+        assert claimed_by(name) is None
+
+    def test_a_conflict_stream_has_a_tail_of_its_own(self) -> None:
+        aside = conflict_key("history/", BASE, "m1.0f")
+        key = segment_key("history/", aside, 0, 5)
+        assert key.startswith("history/.tail/.conflicts/s1/history.jsonl/m1.0f.jsonl/")
+        assert not key.startswith(tail_prefix("history/", BASE))
 
     def test_a_conflict_stream_has_generations_of_its_own(self) -> None:
         aside = conflict_key("history/", BASE, "m1.0f")
@@ -192,3 +242,49 @@ class TestMeta:
 
     def test_metadata_of_another_format_are_not_ours(self) -> None:
         assert Meta.decode({**META.encode(), "td-format": "2"}) is None
+
+
+SEGMENT = SegmentMeta(writer="laptop.0f0f", pre="ab" * 32)
+segment_metas = st.builds(
+    SegmentMeta, names, st.binary(min_size=32, max_size=32).map(lambda digest: digest.hex())
+)
+
+
+class TestSegmentMeta:
+    def test_a_segment_says_about_itself_what_the_format_says(self) -> None:
+        assert SEGMENT.encode() == {
+            "td-format": "1",
+            "td-writer": "laptop.0f0f",
+            "td-pre": "ab" * 32,
+        }
+
+    @given(segment_metas)
+    def test_metadata_are_read_back_as_they_were_written(self, meta: SegmentMeta) -> None:
+        assert SegmentMeta.decode(meta.encode()) == meta
+
+    @given(segment_metas)
+    def test_metadata_travel_through_every_server(self, meta: SegmentMeta) -> None:
+        encoded = meta.encode()
+        assert all(re.fullmatch(r"[a-z-]+", name) for name in encoded)
+        assert all(v and v.isascii() and len(v) <= 255 for v in encoded.values())
+
+    def test_a_server_may_change_the_case_of_names(self) -> None:
+        shouted = {name.upper(): value for name, value in SEGMENT.encode().items()}
+        assert SegmentMeta.decode(shouted) == SEGMENT
+
+    def test_names_of_somebody_else_do_not_matter(self) -> None:
+        assert SegmentMeta.decode({**SEGMENT.encode(), "mtime": "12.5"}) == SEGMENT
+
+    @pytest.mark.parametrize("missing", SEGMENT.encode())
+    def test_metadata_that_miss_a_name_are_not_ours(self, missing: str) -> None:
+        left = {k: v for k, v in SEGMENT.encode().items() if k != missing}
+        assert SegmentMeta.decode(left) is None
+
+    @pytest.mark.parametrize("said", ["0", "2", "10", "", "x", "1.0"])
+    def test_metadata_of_another_format_are_not_decoded(self, said: str) -> None:
+        assert SegmentMeta.decode({**SEGMENT.encode(), "td-format": said}) is None
+        assert Meta.decode({**META.encode(), "td-format": said}) is None
+
+    def test_a_base_is_no_segment_and_a_segment_no_base(self) -> None:
+        assert SegmentMeta.decode(META.encode()) is None
+        assert Meta.decode(SEGMENT.encode()) is None

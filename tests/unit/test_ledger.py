@@ -248,8 +248,15 @@ def test_scratch_objects_of_the_probe_come_and_go() -> None:
     for body in (b"1", b"2"):
         archive.bucket.write("history/.tail/.probe/a", body, {})
     archive.bucket.delete("history/.tail/.probe/a")
-    archive.bucket.write("history/s/session.json", b"{}", {})
-    archive.bucket.write("history/s/session.json", b"[]", {})
+
+
+@pytest.mark.parametrize(
+    "key", ["history/s/session.json", "history/.conflicts/s/session.json/m2.1.json"]
+)
+def test_a_document_without_its_messages_is_no_stream(key: str) -> None:
+    archive = Archive()
+    archive.bucket.write(key, b"{}", {})
+    archive.bucket.write(key, b"[]", {})
 
 
 def test_what_a_claim_said_stays_said(archive: Archive) -> None:

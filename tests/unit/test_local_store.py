@@ -172,7 +172,7 @@ class Slow:
 
     def read(self, start: int, end: int) -> bytes:
         self.asked.set()
-        self.answer.wait()
+        assert self.answer.wait(10)
         return b"slow"[start:end]
 
 
@@ -537,7 +537,7 @@ async def test_only_uploads_whose_writers_died_are_discarded(store: LocalStore, 
     await store.put(KEY, b"old", META)
     argv = [sys.executable, "-c", CRASHING, "put", str(root), "3"]
     await asyncio.to_thread(subprocess.run, argv, check=False)
-    assert len(_staged(root)) == 1
+    assert _staged(root) != []
     slow = Slow()
     await store.discard_uploads(KEY)
     assert _staged(root) == []

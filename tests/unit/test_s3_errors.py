@@ -13,7 +13,7 @@ from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
 
 from transcriptd import errors
-from transcriptd.stores.s3_errors import ClockSkewed, translate
+from transcriptd.stores.s3_errors import ClockSkewed, translate, translate_code
 
 CANARY = "canary-DO-NOT-SHOW"
 
@@ -67,6 +67,11 @@ def _answer(status: int, code: str = "", **headers: str) -> sdk.ClientError:
         (400, "InvalidDigest", errors.Corrupted),
         (400, "XAmzContentSHA256Mismatch", errors.Corrupted),
         (400, "RequestTimeout", errors.Unreachable),
+        (404, "NoSuchUpload", errors.NotFound),
+        (400, "InvalidPart", errors.Damaged),
+        (400, "InvalidPartOrder", errors.Damaged),
+        (400, "EntityTooSmall", errors.Unsupported),
+        (400, "EntityTooLarge", errors.Unsupported),
     ],
 )
 def test_each_answer_has_one_meaning(status: int, code: str, kind: type[errors.StoreError]) -> None:
@@ -79,6 +84,26 @@ def test_a_404_at_a_write_means_the_condition_or_the_bucket() -> None:
     assert isinstance(translate(missing, "put"), errors.BucketMissing)
     gone = _answer(404, "NoSuchBucket")
     assert isinstance(translate(gone, "put", conditional=True), errors.BucketMissing)
+
+
+def test_a_404_within_an_upload_means_that_somebody_else_was_there() -> None:
+    for operation in ("upload_part", "copy_part", "list_parts", "complete_upload"):
+        for code in ("NoSuchUpload", "NoSuchKey", ""):
+            error = translate(_answer(404, code), operation)
+            assert isinstance(error, errors.ConditionFailed), (operation, code)
+    assert isinstance(translate(_answer(404), "create_upload"), errors.BucketMissing)
+    assert isinstance(translate(_answer(404, "NoSuchUpload"), "abort_upload"), errors.NotFound)
+
+
+def test_a_code_for_one_of_many_objects_means_what_it_means_for_one() -> None:
+    denied = translate_code("AccessDenied", "delete_many")
+    assert isinstance(denied, errors.AccessDenied)
+    assert denied.hint
+    assert isinstance(translate_code("NoSuchKey", "delete_many"), errors.NotFound)
+    odd = translate_code(f"{CANARY} \n{'x' * 99}", "delete_many")
+    assert isinstance(odd, errors.ServerError)
+    assert len(str(odd)) < 200
+    assert "\n" not in str(odd)
 
 
 def test_a_denied_head_names_the_right_that_may_be_missing() -> None:

@@ -115,7 +115,8 @@ async def test_an_undo_preserves_what_was_archived_before_it_replaces_it(
     assert meta_of(bucket, CLOSED).generation == 0
     assert (machine.archived(), meta_of(bucket).generation) == (history(SHORT), 1)
     written = [o.key for o in machine.store.log if o.name in {"compose", "put"}]
-    assert written == [CLOSED, KEY]
+    stop = f"history/.tail/s/history.jsonl/000000-{len(history(LONG)):020}.jsonl"
+    assert written == [stop, CLOSED, KEY]
 
 
 async def test_where_the_server_cannot_copy_a_generation_is_preserved_through_here(
@@ -178,7 +179,7 @@ async def test_a_closed_generation_is_not_continued_by_a_source_that_extends_it_
     machine.save(SHORT)
     await machine.turn()
     machine.save(OTHER)
-    machine.store.fail("put", Unreachable("gone"), key="/s/history")
+    machine.store.fail("compose", Unreachable("gone"), key=BASE)
     with pytest.raises(Unreachable):
         await machine.turn()
     assert CLOSED in bucket.objects

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 from contextlib import suppress
@@ -15,22 +14,30 @@ import click
 from transcriptd import logs
 from transcriptd.archive import Span, open_stream, span_of
 from transcriptd.cli.config import archive_line, archive_place
+from transcriptd.cli.ending import told
 from transcriptd.cli.options import config_option
 from transcriptd.errors import NotFound, RangeInvalid, StoreError, TranscriptdError
 from transcriptd.journal import Journal
 from transcriptd.layout import Meta, closed_generation, generations_prefix
+from transcriptd.lines import between
 from transcriptd.pointer import PointerHandle
 from transcriptd.report import printable
 from transcriptd.stores import open_store
 
 if TYPE_CHECKING:
+    from transcriptd.archive import Stray
     from transcriptd.config import Config
     from transcriptd.stores import Store
 
 _RANGE = re.compile(r"(\d+)-(\d*)")
+_STRAYS = {
+    "overlaps": "begins before what precedes it ends; it was left out",
+    "other_bytes_before_it": "does not continue what is before it; nothing was read from there on",
+    "unknown_format": "is of a format not known here; nothing was read from there on",
+}
 
 
-class _Bytes(click.ParamType[tuple[int, int | None]]):
+class _Range(click.ParamType[tuple[int, int | None]]):
     name = "A-B"
 
     def convert(
@@ -41,7 +48,7 @@ class _Bytes(click.ParamType[tuple[int, int | None]]):
             self.fail(f"expected A-B or A-, got {value!r}", param, ctx)
         start, end = int(match[1]), int(match[2]) if match[2] else None
         if end is not None and end <= start:
-            self.fail(f"{value} holds no byte: B is the first byte not wanted", param, ctx)
+            self.fail(f"{value} holds nothing: B is the first one not wanted", param, ctx)
         return start, end
 
 
@@ -50,8 +57,8 @@ class _Bytes(click.ParamType[tuple[int, int | None]]):
     epilog="""\b
 Examples:
   transcriptd cat 5f1c0a7e-…                        the session's history, one message a line
-  transcriptd cat 5f1c0a7e-… --bytes 0-4096         the first 4096 bytes
-  transcriptd cat 5f1c0a7e-… --bytes 4096-          everything behind them
+  transcriptd cat 5f1c0a7e-… --lines 0-10           the first ten messages
+  transcriptd cat 5f1c0a7e-… --bytes 4096-          everything behind the first 4096 bytes
   transcriptd cat 5f1c0a7e-… --generation 0         what it was before it was undone or compacted
   transcriptd cat history/.conflicts/…/….jsonl      any key of the archive
   transcriptd cat '{"bucket":"b","key":"history/x/history.jsonl","byte_range":[16,64]}'
@@ -61,8 +68,14 @@ Examples:
 @click.option(
     "byte_range",
     "--bytes",
-    type=_Bytes(),
+    type=_Range(),
     help="Only bytes A up to, not including, B, as in a pointer; A- is from A to the end.",
+)
+@click.option(
+    "line_range",
+    "--lines",
+    type=_Range(),
+    help="Only lines A up to, not including, B, the first one being 0; A- is from A to the end.",
 )
 @click.option(
     "--generation",
@@ -71,51 +84,61 @@ Examples:
 )
 @config_option
 def command(
-    config: Config, what: str, byte_range: tuple[int, int | None] | None, generation: int | None
+    config: Config,
+    what: str,
+    byte_range: tuple[int, int | None] | None,
+    line_range: tuple[int, int | None] | None,
+    generation: int | None,
 ) -> None:
     """Print an archived session's bytes as they are.
 
-    Nothing is added and nothing changed, also on a terminal. SESSION is a session's id, a key of
-    the archive, or the JSON of a pointer. Read straight from the archive; no daemon is needed.
-    Exit status 1 where there is no such thing.
+    Nothing is added and nothing changed, also on a terminal. SESSION is a session's id (see
+    "transcriptd ls"), a key of the archive, or the JSON of a pointer. Read straight from the
+    archive, its tail included; no daemon is needed. Exit status 1 where there is no such thing, or
+    where something in the archive is not as it should be: then standard error says what.
     """
     logs.configure("warning")
+    if byte_range and line_range:
+        raise click.UsageError("--bytes and --lines exclude each other")
     try:
         handle = PointerHandle.from_json(what) if what.startswith("{") else None
         span = span_of(config.prefix, handle or what)
     except ValueError:
         message = "expected a session id, a key or the JSON of a pointer"
         raise click.BadParameter(message, param_hint="SESSION") from None
-    if byte_range is not None:
-        span = replace(span, start=byte_range[0], end=byte_range[1])
+    if byte_range or line_range:
+        start, end = byte_range or (0, None)
+        span = replace(span, start=start, end=end)
     if generation is not None:
         span = replace(span, generation=generation)
     if config.store == "disabled":
         raise click.ClickException(archive_line(config))
-    try:
-        asyncio.run(_print(config, span, handle))
-    except BrokenPipeError:
-        # The reader has seen enough. Nothing is left that could fail when the process ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with told():
+        try:
+            strays = asyncio.run(_print(config, span, handle, line_range))
+        except (NotFound, RangeInvalid) as error:
+            raise click.ClickException(_missing(config, what, span, error)) from None
+    for stray in strays:
+        click.echo(f"transcriptd: {stray.key} {_STRAYS[stray.reason]}", err=True)
+    if strays:
         sys.exit(1)
-    except (NotFound, RangeInvalid) as error:
-        raise click.ClickException(_missing(config, what, span, error)) from None
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    except TranscriptdError as error:
-        hint = f"\n{error.hint}" if error.hint else ""
-        raise click.ClickException(f"{error}{hint}") from None
 
 
-async def _print(config: Config, span: Span, handle: PointerHandle | None) -> None:
+async def _print(
+    config: Config,
+    span: Span,
+    handle: PointerHandle | None,
+    line_range: tuple[int, int | None] | None,
+) -> list[Stray]:
     store = open_store(config)
     if handle and handle.bucket != store.bucket:
         raise ValueError(f"the pointer is into bucket {handle.bucket}; {archive_line(config)}")
-    out = sys.stdout.buffer
+    out, printed = sys.stdout.buffer, 0
     try:
         async with open_stream(store, config.prefix, span) as stream:
-            async for chunk in stream.chunks:
-                out.write(chunk)
+            chunks = between(stream.chunks, *line_range) if line_range else stream.chunks
+            async for chunk in chunks:
+                printed += out.write(chunk)
             out.flush()
     except NotFound as error:
         if span.generation is None or not (there := await _generations(store, config, span.key)):
@@ -124,6 +147,9 @@ async def _print(config: Config, span: Span, handle: PointerHandle | None) -> No
         raise NotFound(str(error), hint=f" Those there are: {several}.") from error
     finally:
         await store.close()
+    if line_range and line_range[0] and not printed:
+        raise ValueError(f"{span.key} ends before line {line_range[0]}")
+    return stream.faults
 
 
 async def _generations(store: Store, config: Config, key: str) -> list[int]:

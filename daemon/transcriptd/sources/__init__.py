@@ -27,6 +27,18 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands around the lines of a session in the agent's own file.
+
+    The file is `before`, the records with `between` between them, and `behind`.
+    """
+
+    before: bytes
+    between: bytes
+    behind: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where sessions may be.
 
@@ -71,6 +83,34 @@ class Source(Protocol):
 
     def document(self, session: Session, data: bytes) -> bytes | None:
         """Return what a restore needs besides the lines. Raises `Unreadable`."""
+
+    def frame(self, session_id: str, document: bytes | None, saved_at: float) -> Frame:
+        """Return what goes around the lines when the agent's own file is rebuilt.
+
+        `document` is what `document` gave. Without one it is the least that the agent loads, saved
+        at `saved_at` (Unix seconds). Raises `Unreadable`.
+        """
+
+    def record(self, line: bytes) -> bytes:
+        """Turn a line back into a record of the agent's own file. Raises `Unreadable`."""
+
+    def saved_at(self, data: bytes) -> float | None:
+        """Return when a file, or a document, says that it was saved, in Unix seconds."""
+
+    def homes(self, workspace: Path) -> list[Path]:
+        """Return the roots in which the agent keeps a workspace's sessions, the likeliest first."""
+
+    def home(self, document: bytes | None) -> Path:
+        """Return the root in which the agent looks for the session with this document."""
+
+    def pointer(self, session: Session) -> Path:
+        """Return the entry of the agent's index that leads it to a session by its id."""
+
+    def latest(self, root: Path, workspace: str) -> Session | None:
+        """Return what the agent's own index of a root says is a workspace's last session.
+
+        The index may be wrong.
+        """
 
 
 _REGISTRY = {

@@ -12,6 +12,7 @@ import os
 import re
 import stat as modes
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from time import time_ns
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ import msgspec
 from transcriptd.errors import Unreadable
 from transcriptd.layout import document_key, history_key
 from transcriptd.model import Session
-from transcriptd.sources import Lines, Places
+from transcriptd.sources import Frame, Lines, Places
+from transcriptd.workspace import named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +34,10 @@ _MAX_POINTER_BYTES = 4096
 _READ_AGAIN_NS = 60 * 10**9
 _NOT_IN_DOCUMENT = ("messages", "pages")
 _NOT_IN_METADATA = "history_sink"  # may hold credentials
+_LATEST = ".workspace_index.json"
+_MAX_LATEST_BYTES = 16 << 20
+_USAGE = ("prompt_tokens", "completion_tokens", "total_tokens")
+_CACHE_USAGE = ("cache_read_tokens", "cache_write_tokens")
 
 
 class _Document(msgspec.Struct):
@@ -41,6 +47,16 @@ class _Document(msgspec.Struct):
     messages: list[msgspec.Raw]
 
 
+class _Saved(msgspec.Struct):
+    updated_at: str
+
+
+class _Latest(msgspec.Struct):
+    entries: dict[str, str]
+
+
+_saved = msgspec.json.Decoder(_Saved)
+_latest = msgspec.json.Decoder(_Latest)
 _document = msgspec.json.Decoder(_Document)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -113,19 +129,58 @@ class CodeTether:
 
     def document(self, session: Session, data: bytes) -> bytes | None:
         del session  # the document says it all
+        return _encoded(data, _rest(data))
+
+    def frame(self, session_id: str, document: bytes | None, saved_at: float) -> Frame:
+        least = msgspec.json.encode(_least(saved_at))
+        fields = _rest(least if document is None else document)
+        fields["id"] = msgspec.Raw(msgspec.json.encode(session_id))
+        rest = _encoded(document or least, fields)
+        return Frame(rest[:-1] + b',"messages":[', b",", b"]}")
+
+    def record(self, line: bytes) -> bytes:
         try:
-            fields = _fields.decode(data)
-            for name in _NOT_IN_DOCUMENT:
-                fields.pop(name, None)
-            if "metadata" in fields and bytes(fields["metadata"]).lstrip()[:1] == b"{":
-                metadata = _fields.decode(fields["metadata"])
-                metadata.pop(_NOT_IN_METADATA, None)
-                fields["metadata"] = msgspec.Raw(msgspec.json.encode(metadata))
-            encoded = msgspec.json.format(msgspec.json.encode(fields), indent=-1)
-            encoded.decode()
+            record = bytes(_line(line))
+            if not record.isascii():
+                record.decode()
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise _explained(data, error) from None
-        return encoded
+            raise _explained(line, error) from None
+        return record
+
+    def saved_at(self, data: bytes) -> float | None:
+        try:
+            at = datetime.fromisoformat(_saved.decode(data).updated_at)
+        except (ValueError, RecursionError):  # those of msgspec are `ValueError`s
+            return None
+        return at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+
+    def homes(self, workspace: Path) -> list[Path]:
+        local = _workspace(workspace, self._home) / ".codetether-agent"
+        data_dirs = [*self._named_dirs, local, *self._usual_dirs]
+        return [data_dir / "sessions" for data_dir in data_dirs]
+
+    def home(self, document: bytes | None) -> Path:
+        if self._named_dirs:
+            return self._named_dirs[0] / "sessions"
+        named = named_in(document) if document else None
+        if named and os.path.isdir(named):  # noqa: PTH112 - a path with a NUL is none, too
+            workspace = _workspace(Path(named), self._home)
+            if os.access(workspace, os.W_OK | os.X_OK):
+                return workspace / ".codetether-agent" / "sessions"
+        return self._usual_dirs[0] / "sessions"
+
+    def pointer(self, session: Session) -> Path:
+        data_dir = [*self._named_dirs, *self._usual_dirs][0]
+        return data_dir / "session-locations" / f"{session.id}.path"
+
+    def latest(self, root: Path, workspace: str) -> Session | None:
+        try:
+            with open(root / _LATEST, "rb", opener=_open_file) as file:
+                entries = _latest.decode(file.read(_MAX_LATEST_BYTES)).entries
+        except (OSError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return None
+        named = entries.get(workspace)
+        return self.session(root, f"{named}.json") if named else None
 
 
 def compact(raw: msgspec.Raw | bytes) -> msgspec.Raw | bytes:
@@ -134,7 +189,46 @@ def compact(raw: msgspec.Raw | bytes) -> msgspec.Raw | bytes:
     return raw if len(formatted) == len(memoryview(raw)) else formatted
 
 
-def _line(message: msgspec.Raw) -> msgspec.Raw | bytes:
+def _rest(data: bytes) -> dict[str, msgspec.Raw]:
+    """Return the fields of a document that do not become lines and may be archived."""
+    try:
+        fields = _fields.decode(data)
+        for name in _NOT_IN_DOCUMENT:
+            fields.pop(name, None)
+        if "metadata" in fields and bytes(fields["metadata"]).lstrip()[:1] == b"{":
+            metadata = _fields.decode(fields["metadata"])
+            metadata.pop(_NOT_IN_METADATA, None)
+            fields["metadata"] = msgspec.Raw(msgspec.json.encode(metadata))
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise _explained(data, error) from None
+    return fields
+
+
+def _encoded(data: bytes, fields: dict[str, msgspec.Raw]) -> bytes:
+    try:
+        encoded = msgspec.json.format(msgspec.json.encode(fields), indent=-1)
+        encoded.decode()
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise _explained(data, error) from None
+    return encoded
+
+
+def _least(saved_at: float) -> dict[str, object]:
+    """Return a document with all that CodeTether does not load without, in its order."""
+    at = datetime.fromtimestamp(saved_at, UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "id": "",
+        "title": None,
+        "created_at": at,
+        "updated_at": at,
+        "metadata": {"directory": None, "model": None, "shared": False, "share_url": None},
+        "agent": "build",
+        "tool_uses": [],
+        "usage": {**dict.fromkeys(_USAGE, 0), **dict.fromkeys(_CACHE_USAGE)},
+    }
+
+
+def _line(message: msgspec.Raw | bytes) -> msgspec.Raw | bytes:
     line = compact(message)
     if bytes(memoryview(line)[:1]) != b"{":
         raise Unreadable("wrong_type", "a message is not an object")

@@ -91,8 +91,7 @@ class Directory:
                     if error.errno not in NO_PLACE:
                         raise
         for name in staged:  # what a redo record named stands in its place by now
-            if not name.endswith(REDO):
-                self.tree.remove_orphan(STAGING, name)
+            self.tree.remove_orphan(STAGING, name)
 
     def redo(self, name: str) -> None:
         """Do what a redo record says, whatever part of it has been done already."""

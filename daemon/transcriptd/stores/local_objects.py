@@ -131,8 +131,7 @@ class Objects:
         with self._here.still(writing=True):
             try:
                 writer.must_go_on()
-                if not os.fstat(descriptor).st_nlink:
-                    raise Damaged("what was staged is gone")
+                _must_stand(descriptor)
                 _must_hold(condition, self._here.head(record.key))
                 folder, target = self._here.where(record.key)
                 self._tree.prepare(folder, target)
@@ -235,6 +234,11 @@ class Objects:
         key = record.key if record else self._here.key((*folder, name))
         head = self._here.head(key) if key else None
         return Entry(key, head.size, head.etag, head.modified) if key and head else None
+
+
+def _must_stand(descriptor: int) -> None:
+    if not os.fstat(descriptor).st_nlink:
+        raise Damaged("what was staged is gone")
 
 
 def _must_hold(condition: Condition, head: Head | None) -> None:

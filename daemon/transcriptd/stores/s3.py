@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from transcriptd.config.settings import S3Credentials, S3Settings
     from transcriptd.stores import Condition, Entry, Piece, Reading, Store
 
+LARGE = 1 << 20
+
 
 class S3Store:
     """An archive in a bucket. `Store` says what each method promises."""
@@ -122,7 +124,9 @@ class S3Store:
         check_key(key)
         known = await self._probed.get()
         tags = tags_of(condition, known.if_none_match, known.if_match)
-        if condition and not tags:  # the server would not compare: compare here and now
+        # Where the server does not compare, it is done here and now. A large body is not sent in
+        # vain either: some servers hang up on it, and why is lost.
+        if condition and (not tags or len(body) > LARGE):
             must_allow(condition, await self._objects.head(key))
         hashes = await hashes_of(body, signed=self._client.signs_bodies)
         etag = await self._objects.put(key, body, hashes, metadata, tags)

@@ -84,7 +84,7 @@ class Composer:
         if parts is None:
             async with self._slots:
                 body = await gathered(order.pieces, self._objects.read)
-                return await self._put(order.key, body, order.metadata, order.condition)
+                return await self._put(order.key, body.getvalue(), order.metadata, order.condition)
         known = await self._probed.parts()
         try:
             tags = await self._upload(order, parts, known)
@@ -121,7 +121,9 @@ class Composer:
         """
         copied = [part.copied for part in parts if part.copied]
         keys = {piece.key for piece in copied} | ({key} if condition else set())
-        found = dict(zip(keys, await asyncio.gather(*map(self._objects.head, keys)), strict=True))
+        async with together() as group:
+            looks = {key: group.create_task(self._objects.head(key)) for key in keys}
+        found = {key: look.result() for key, look in looks.items()}
         if condition:
             must_allow(condition, found[key])
         for piece in copied:
@@ -148,14 +150,15 @@ class Composer:
         self, upload: Upload, parts: Sequence[Part], sources: Mapping[str, Head], known: Parts
     ) -> list[str]:
         sending: list[asyncio.Task[str]] = []
+        slots = self._slots
         async with together() as group:
             for number, part in enumerate(parts, 1):
-                await self._slots.acquire()
+                await slots.acquire()
                 task = group.create_task(
                     self._send(upload, number, part, sources, known), name="store.part"
                 )
                 # Not within the task: one that is cancelled before it began runs nothing at all.
-                task.add_done_callback(lambda _: self._slots.release())
+                task.add_done_callback(lambda _: slots.release())
                 sending.append(task)
         return [task.result() for task in sending]
 
@@ -175,7 +178,7 @@ class Composer:
             wanted = source.etag if whole and is_md5(source.etag) else tag
         else:
             body = await gathered(part.pieces, self._objects.read)
-            hashes = await hashes_of(body, signed=self._signs_bodies)
+            hashes = await hashes_of(body.getbuffer(), signed=self._signs_bodies)
             tag = await self._uploads.send(upload, number, body, hashes)
             wanted = hashes.md5.hex()
         if known.etags_are_sums and tag != wanted:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from transcriptd.errors import Changing, ConditionFailed, NotFound, RangeInvalid
 from transcriptd.stores import Fresh, Stored
+from transcriptd.stores.s3_parts import size_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,30 +38,28 @@ async def together() -> AsyncIterator[asyncio.TaskGroup]:
         raise failed.exceptions[0] from None
 
 
-async def gathered(pieces: Sequence[Piece], read: Read) -> bytes:
+async def gathered(pieces: Sequence[Piece], read: Read) -> io.BytesIO:
     """Return the bytes of all pieces; they are in memory once.
 
     Raises `ConditionFailed` where a stored piece is no longer what it was, and whatever reading a
     content raises.
     """
     match pieces:
-        case [Fresh(content, start, end)]:
-            return _whole(await asyncio.to_thread(content.read, start, end), end - start)
+        case [Fresh(content, 0, end)] if end == content.size:
+            return io.BytesIO(_all(await asyncio.to_thread(content.read, 0, end), end))
     buffer = io.BytesIO()
-    size = sum(piece.end - piece.start for piece in pieces)
-    if not size:
-        return b""
-    buffer.seek(size - 1)
-    buffer.write(b"\0")
+    if size := size_of(pieces):
+        buffer.seek(size - 1)
+        buffer.write(b"\0")
     with buffer.getbuffer() as view:
         async with together() as group:
             at = 0
             for piece in pieces:
                 end = at + piece.end - piece.start
-                fetch = _fetch(piece, view[at:end], read)
-                group.create_task(fetch, name="store.gather")
+                group.create_task(_fetch(piece, view[at:end], read), name="store.gather")
                 at = end
-    return buffer.getvalue()
+    buffer.seek(0)
+    return buffer
 
 
 async def _fetch(piece: Piece, into: memoryview, read: Read) -> None:
@@ -82,12 +81,13 @@ async def _fetch(piece: Piece, into: memoryview, read: Read) -> None:
 
 
 def _copy(piece: Fresh, into: memoryview) -> None:
+    # In small blocks: what a thread allocates, its share of the heap keeps for a while.
     for at in range(0, len(into), BLOCK):
         end = min(at + BLOCK, len(into))
-        into[at:end] = _whole(piece.content.read(piece.start + at, piece.start + end), end - at)
+        into[at:end] = _all(piece.content.read(piece.start + at, piece.start + end), end - at)
 
 
-def _whole(data: bytes, size: int) -> bytes:
+def _all(data: bytes, size: int) -> bytes:
     if len(data) != size:
         raise Changing(f"{len(data)} bytes were read where there were {size}")
     return data

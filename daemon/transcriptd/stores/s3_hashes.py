@@ -21,7 +21,7 @@ class Hashes:
     sha256: str
 
 
-async def hashes_of(body: bytes, *, signed: bool) -> Hashes:
+async def hashes_of(body: bytes | memoryview, *, signed: bool) -> Hashes:
     """Hash a body; a large one without holding up the event loop."""
     if len(body) <= INLINE:
         return _hashes_of(body, signed=signed)
@@ -39,7 +39,7 @@ def etag_of_parts(tags: Sequence[str]) -> str:
     return f"{md5_of(joined)}-{len(tags)}"
 
 
-def _hashes_of(body: bytes, *, signed: bool) -> Hashes:
+def _hashes_of(body: bytes | memoryview, *, signed: bool) -> Hashes:
     return Hashes(
         md5=hashlib.md5(body, usedforsecurity=False).digest(),
         sha256=hashlib.sha256(body).hexdigest() if signed else "",

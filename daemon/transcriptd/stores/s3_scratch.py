@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from transcriptd.stores.s3_hashes import hashes_of
@@ -41,7 +42,7 @@ class Scratch:
         hashes = await hashes_of(body, signed=self._signs_bodies)
         upload = await self._uploads.create(key, {})
         try:
-            tag = await self._uploads.send(upload, 1, body, hashes)
+            tag = await self._uploads.send(upload, 1, BytesIO(body), hashes)
             await self._uploads.complete(upload, [tag], len(body), _tags(if_none_match, if_match))
         except BaseException:
             await seen_through(self._uploads.abort(upload))

@@ -17,6 +17,7 @@ from transcriptd.stores.s3_client import body_known
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+    from io import BytesIO
 
     from transcriptd.stores import Stored, Traffic
     from transcriptd.stores.s3_client import Client
@@ -69,10 +70,11 @@ class Uploads:
             raise Damaged("create_upload: the answer does not say which upload")
         return Upload(key, upload)
 
-    async def send(self, upload: Upload, number: int, body: bytes, hashes: Hashes) -> str:
-        """Send the bytes of a part; return its ETag."""
+    async def send(self, upload: Upload, number: int, body: BytesIO, hashes: Hashes) -> str:
+        """Send the bytes of a part; return its ETag. Of a `bytes` the SDK would make a copy."""
         proof = self._client.body_proof(hashes)
-        self._traffic.sent_bytes += len(body)
+        size = body.getbuffer().nbytes
+        self._traffic.sent_bytes += size
         with body_known(hashes):
             answer = await self._requests.call(
                 "upload_part",
@@ -81,10 +83,10 @@ class Uploads:
                     Key=upload.key,
                     UploadId=upload.id,
                     PartNumber=number,
-                    Body=body,
+                    Body=_from_start(body),
                     **proof,
                 ),
-                size=AT_ONCE * len(body),
+                size=AT_ONCE * size,
             )
         return _tag(answer, "upload_part")
 
@@ -194,6 +196,11 @@ async def _bounded(work: Coroutine[Any, Any, None]) -> None:
     with suppress(StoreError, TimeoutError):
         async with asyncio.timeout(CLEAN_UP_S):
             await work
+
+
+def _from_start(body: BytesIO) -> BytesIO:
+    body.seek(0)
+    return body
 
 
 def _tag(answer: Mapping[str, Any], operation: str) -> str:

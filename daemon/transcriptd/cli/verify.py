@@ -1,0 +1,266 @@
+"""`transcriptd verify`: whether the archive is what it should be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from textwrap import wrap
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from transcriptd import logs
+from transcriptd.cli.config import archive_line, archive_place
+from transcriptd.cli.options import config_option
+from transcriptd.cli.run import loop_factory
+from transcriptd.doctor.finding import counted
+from transcriptd.errors import TranscriptdError
+from transcriptd.journal import Journal
+from transcriptd.model import State
+from transcriptd.report import printable
+from transcriptd.sources import open_sources
+from transcriptd.stores import open_store
+from transcriptd.verify import LOST, MEANINGS, Here, Verifier, is_stream, session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress, TaskID
+
+    from transcriptd.config import Config
+    from transcriptd.stores import Store
+    from transcriptd.verify import Finding, Verdict
+
+_MOST_SHOWN = 30
+_SESSION_ID = re.compile(r"[\w-]{1,128}")
+_WIDTH = 96
+_LOUD, _WRONG = "red", "yellow"
+
+
+def _meanings() -> str:
+    longest = max(map(len, MEANINGS))
+    lines = ["\b", "What can be found:"]
+    for what, meaning in MEANINGS.items():
+        first, *more = wrap(meaning, _WIDTH - longest - 4)
+        lines.append(f"  {what:<{longest}}  {first}")
+        lines += [f"  {'':<{longest}}  {line}" for line in more]
+    return "\n".join(lines)
+
+
+@click.command(
+    "verify",
+    epilog=f"""{_meanings()}
+
+\b
+With --json, each line is one object, for a session or for something that is no session's:
+  session, source, path     empty where there is none
+  key, generation, length   where it is archived, and how many bytes of which generation
+  state, reason             a state of `transcriptd status`, or lost
+  machine                   who wrote it last; source_gone: no file of it is on this machine
+  findings                  [{{what, key, message, hint}}]; nothing is wrong where there is none
+                            but `leftover`
+
+\b
+Examples:
+  transcriptd verify                     everything, by what the objects say of themselves
+  transcriptd verify --deep              read every byte, here and there
+  transcriptd verify 5f1c0a7e-…          one session
+  transcriptd verify --json | jq -r 'select(.state == "lost") | .session'
+""",
+)
+@click.argument("wanted", metavar="[SESSION]...", nargs=-1)
+@click.option("--deep", is_flag=True, help="Read every byte of the archive and of the sessions.")
+@click.option("as_json", "--json", is_flag=True, help="Print a JSON object a line.")
+@config_option
+def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
+    """Check the archive, and the sessions of this machine against it. Changes nothing.
+
+    SESSION is a session's id or a key of the archive; without any, everything is checked. Needs no
+    daemon, and disturbs none. Sessions that wait, cannot be read or are gone from this machine are
+    counted and nothing is wrong with them: `sync` archives what waits.
+
+    Exit status 0 if nothing is wrong, 1 if something is or could not be checked.
+    """
+    logs.configure("error")
+    for name in wanted:
+        if not (is_stream(config.prefix, name) if "/" in name else _SESSION_ID.fullmatch(name)):
+            message = f"expected a session id or the key of a session's lines, got {name!r}"
+            raise click.BadParameter(message, param_hint="SESSION")
+    if config.store == "disabled":
+        raise click.ClickException(archive_line(config))
+    tally = _Tally(config.machine)
+    try:
+        with (
+            _Bar(shown=sys.stderr.isatty() and not as_json) as bar,
+            asyncio.Runner(loop_factory=loop_factory()) as runner,
+        ):
+
+            def hear(verdict: Verdict) -> None:
+                tally.take(verdict)
+                if as_json:
+                    click.echo(line(verdict))
+
+            runner.run(_verify(config, wanted, hear, bar.show, deep=deep))
+    except TranscriptdError as error:
+        hint = f"\n{error.hint}" if error.hint else ""
+        raise click.ClickException(f"The archive could not be checked: {error}{hint}") from None
+    if not as_json:
+        tally.tell(archive_place(config), deep=deep)
+    unknown = [n for n in wanted if session_of(config.prefix, n) not in tally.sessions]
+    for name in unknown:
+        click.echo(
+            f"There is no session {name}: neither in {archive_place(config)} nor on this machine.",
+            err=True,
+        )
+    sys.exit(1 if tally.wrong or unknown else 0)
+
+
+def line(verdict: Verdict) -> str:
+    """Return a verdict as one line of JSON."""
+    return json.dumps(asdict(verdict) | {"path": printable(verdict.path)}, ensure_ascii=False)
+
+
+async def _verify(
+    config: Config,
+    wanted: tuple[str, ...],
+    on_verdict: Callable[[Verdict], None],
+    on_progress: Callable[[int, int], None],
+    *,
+    deep: bool,
+) -> None:
+    store = open_store(config)
+    try:
+        here = Here(
+            open_sources(config, os.environ),
+            config.prefix,
+            config.machine,
+            config.max_document,
+            _journal(config, store),
+        )
+        verifier = Verifier(
+            store, here, deep=deep, memory=config.memory_budget, on_progress=on_progress
+        )
+        await verifier.run(wanted, on_verdict)
+    finally:
+        await store.close()
+
+
+def _journal(config: Config, store: Store) -> Journal | None:
+    """Return the journal, if it is about this archive: of another one it can tell nothing here."""
+    path = config.state_dir / "journal.db"
+    if not path.exists():
+        return None
+    journal = Journal(path)
+    archive = journal.fact("archive")
+    if archive == f"{config.prefix} in {store.place}":
+        return journal
+    if archive is not None:
+        click.echo(f"The journal is about another archive and was not used: {archive}", err=True)
+    return None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is told in the end: how many there are of what, and the first that are wrong."""
+
+    machine: str
+    counts: Counter[str] = field(default_factory=Counter)
+    sessions: set[str] = field(default_factory=set)
+    shown: list[Verdict] = field(default_factory=list)
+    wrong: int = 0
+    wrong_sessions: int = 0
+    leftover: int = 0
+
+    def take(self, verdict: Verdict) -> None:
+        if verdict.session:
+            self.sessions.add(verdict.session)
+            self.counts[self._word(verdict)] += 1
+        self.leftover += any(not finding.is_wrong for finding in verdict.findings)
+        if not verdict.is_well:
+            self.wrong += 1
+            self.wrong_sessions += bool(verdict.session)
+            if len(self.shown) < _MOST_SHOWN:
+                self.shown.append(verdict)
+
+    def tell(self, place: str, *, deep: bool) -> None:
+        """Print what is wrong, what to do about it, and a last line that says it all."""
+        shown = sorted(self.shown, key=lambda verdict: (not verdict.session, verdict.session))
+        rows = [(verdict, f) for verdict in shown for f in verdict.findings if f.is_wrong]
+        for row in rows:
+            _tell(*row)
+        if more := self.wrong - len(shown):
+            click.echo(f"… and {more:,} more: transcriptd verify --json")
+        hints = dict.fromkeys((finding.what, finding.hint) for _, finding in rows if finding.hint)
+        if hints:
+            click.echo()
+        for what, hint in hints:
+            click.echo(f"{click.style(what, bold=True)} → {hint}")
+        if rows:
+            click.echo()
+        click.echo(self._last_line(place, deep=deep))
+
+    def _last_line(self, place: str, *, deep: bool) -> str:
+        total = self.counts.total()
+        if not total and not self.wrong:
+            return f"No sessions: none in {place}, and none found on this machine."
+        states = ", ".join(f"{count:,} {word}" for word, count in sorted(self.counts.items()))
+        how = ", every byte read" if deep else ""
+        well = " and ".join(self._wrong()) or "all well"
+        left = f" {self.leftover:,} with leftover tail segments." if self.leftover else ""
+        return f"{counted(total, 'session')}, {well}{how}: {states or 'none'}.{left}"
+
+    def _wrong(self) -> Iterator[str]:
+        if self.wrong_sessions:
+            yield f"{self.wrong_sessions:,} wrong"
+        if others := self.wrong - self.wrong_sessions:
+            yield f"{counted(others, 'thing')} wrong beside them"
+
+    def _word(self, verdict: Verdict) -> str:
+        others = verdict.machine not in {"", self.machine}
+        if verdict.state == State.SOURCE_GONE and others:
+            return f"of {verdict.machine}"
+        return verdict.state or "not checked"
+
+
+def _tell(verdict: Verdict, finding: Finding) -> None:
+    name = verdict.session or printable(verdict.path) or "no session's"
+    what = click.style(finding.what, fg=_LOUD if finding.what == LOST else _WRONG)
+    click.echo(f"{name}  {what}: {finding.message}")
+    if finding.key != verdict.path:
+        click.echo(f"  {finding.key}")
+
+
+class _Bar:
+    """A progress bar on standard error; nothing where it is not to be shown."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._shown:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+            self._progress = Progress(
+                TextColumn("verifying"), BarColumn(), MofNCompleteColumn(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._task = self._progress.add_task("verifying", total=None)
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """Show that so many streams of so many are done."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, total=total, completed=done)

@@ -1,0 +1,145 @@
+"""The sessions of this machine, and what its journal knows of them. Reads, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transcriptd.errors import SourceError, Unreadable, Vanished
+from transcriptd.layout import copy_key
+from transcriptd.model import Session, State
+from transcriptd.snapshot import look, stat_of
+from transcriptd.sources import Places
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from transcriptd.content import Content
+    from transcriptd.journal import Journal, Record
+    from transcriptd.model import Stat
+    from transcriptd.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a session's file holds; without `content`, the state that follows from why not."""
+
+    content: Content | None
+    stat: Stat | None = None
+    state: State = State.PENDING
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Here:
+    """This machine. Without a `journal`, or with one about another archive, it knows nothing.
+
+    `max_document` in bytes. `unreadable` are the directories that could not be read, and why.
+    """
+
+    sources: Mapping[str, Source]
+    prefix: str
+    machine: str
+    max_document: int
+    journal: Journal | None = None
+    unreadable: dict[Path, str] = field(default_factory=dict)
+
+    def sessions(self, streams: Iterable[str], wanted: Collection[str]) -> dict[str, list[Session]]:
+        """Return sessions by the base key of the stream where they are archived, or will be.
+
+        Those with a file here, and those of which the journal says that they are archived; only
+        those with an id in `wanted`, or all. Blocks.
+        """
+        records = self.journal.everything() if self.journal else []
+        known = {r.session: r.cursor.key for r in records if r.cursor}
+        roots: dict[str, dict[str, None]] = defaultdict(dict)
+        for record in records:
+            roots[record.session.source][record.session.root] = None
+        aside = self._aside(streams)
+        found: dict[Session, str] = {}
+        for source in self.sources.values():
+            for session in self._files(source, roots[source.name]):
+                base = source.key(self.prefix, session)
+                found[session] = known.get(session) or self._key(session, base, aside[base])
+        by_key: dict[str, list[Session]] = defaultdict(list)
+        for session, key in (known | found).items():
+            if not wanted or session.id in wanted:
+                by_key[key].append(session)
+        return dict(by_key)
+
+    def record(self, session: Session) -> Record | None:
+        """Return what the journal knows of a session by now."""
+        return self.journal.record(session) if self.journal else None
+
+    def base_key(self, session: Session) -> str | None:
+        """Return the key that a session has where nobody else has it."""
+        source = self.sources.get(session.source)
+        return source.key(self.prefix, session) if source else None
+
+    async def read(self, session: Session) -> Read:
+        """Read a session's file."""
+        source = self.sources.get(session.source)
+        if source is None:
+            return Read(None, stat_now(session))
+        try:
+            seen = await asyncio.to_thread(look, source, session, None, max_bytes=self.max_document)
+        except Unreadable as error:
+            return Read(None, stat_now(session), State.QUARANTINED, error.reason)
+        except Vanished:
+            return Read(None, None, State.SOURCE_GONE)
+        except SourceError:
+            return Read(None, stat_now(session))
+        return Read(seen.snapshot.content, seen.snapshot.stat)
+
+    def size(self, session: Session) -> int:
+        """Return how many bytes are held in memory while a session is read, about."""
+        stat = stat_now(session)
+        return min(stat.size, self.max_document) if stat else 0
+
+    def _files(self, source: Source, known: Iterable[str]) -> Iterator[Session]:
+        seen: set[tuple[int, int]] = set()
+        for root in source.places(Places(tuple(map(Path, known)))).roots:
+            try:
+                stat = root.stat()
+                if (stat.st_dev, stat.st_ino) in seen:
+                    continue  # the same directory under another name
+                seen.add((stat.st_dev, stat.st_ino))
+                with os.scandir(root) as entries:
+                    names = sorted(entry.name for entry in entries)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                self.unreadable[root] = error.strerror or "cannot be read"
+                continue
+            for name in names:
+                if session := source.session(root, name):
+                    yield session
+
+    def _aside(self, streams: Iterable[str]) -> dict[str, list[str]]:
+        """Return the streams of this machine under `.conflicts/`, by the key they stand beside."""
+        aside: dict[str, list[str]] = defaultdict(list)
+        folder = f"{self.prefix}.conflicts/"
+        for key in streams:
+            base, _, name = key.removeprefix(folder).rpartition("/")
+            if key.startswith(folder) and name.startswith(f"{self.machine}."):
+                aside[self.prefix + base].append(key)
+        return aside
+
+    def _key(self, session: Session, base: str, aside: Iterable[str]) -> str:
+        """Say where a session is that the journal does not know: beside its key, if at all."""
+        mark = copy_key("", base, "", session.root).rpartition("~")[2]
+        copies = [key for key in aside if key.endswith(f"~{mark}")]
+        others = [key for key in aside if "~" not in key.rpartition("/")[2]]
+        return next(iter((*copies, *others)), base)
+
+
+def stat_now(session: Session) -> Stat | None:
+    """Return what a session's file is at this moment; `None` where there is none."""
+    try:
+        return stat_of(os.lstat(session.path))
+    except OSError:
+        return None
