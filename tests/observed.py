@@ -68,7 +68,7 @@ async def wired(home: Path, **more: str) -> AsyncIterator[Daemon]:
 @asynccontextmanager
 async def running(home: Path, **more: str) -> AsyncIterator[Daemon]:
     async with wired(home, **more) as daemon:
-        health = Health(daemon.config.health, Report(daemon), daemon.sync)
+        health = Health(daemon.config.health, Report(daemon), daemon.sync, daemon.take_over)
         async with health, asyncio.TaskGroup() as tasks:
             await daemon.start()
             tasks.create_task(daemon.run(), name="daemon")

@@ -31,12 +31,13 @@ from transcriptd.sources import open_sources
 from transcriptd.status import Standing, Status
 from transcriptd.stores import open_store
 from transcriptd.stores.patience import Patience
+from transcriptd.takeover import Taken, take_over
 from transcriptd.upload import Uploader
 from transcriptd.watch import Watch
 from transcriptd.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from transcriptd.config import Config
     from transcriptd.errors import StoreError
@@ -77,6 +78,7 @@ class Daemon:
         self.sources = open_sources(config, environ)
         self._closing = AsyncExitStack()
         self._lock = Lock(config.state_dir / "lock")
+        self._worker: Worker | None = None
         self._stopping = asyncio.Event()
         self._summary_due = 0.0
 
@@ -106,7 +108,7 @@ class Daemon:
             )
             return None, []
         uploader = Uploader(self.store, self.journal, names, on_foreign=self._foreign_writer)
-        worker = Worker(
+        self._worker = worker = Worker(
             sources=self.sources,
             journal=self.journal,
             uploader=uploader,
@@ -201,6 +203,14 @@ class Daemon:
             result = await self.sync(timeout_s, seal=seal)
             await _cancel(working)
         return result
+
+    async def take_over(self, sessions: Collection[str], machine: str | None) -> list[Taken]:
+        """Take sessions in conflict over from other machines. Raises `StoreError`."""
+        if self.pool is None or self._worker is None:
+            return []
+        return await take_over(
+            self.journal, self._worker, self.pool, sessions=sessions, machine=machine
+        )
 
     def _start_pool(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         return [tasks.create_task(self.pool.run(), name="pool")] if self.pool else []
@@ -322,7 +332,7 @@ async def serve(config: Config, environ: Mapping[str, str]) -> int:
     async with Daemon(config, environ) as daemon:
         _say_where(daemon)
         with _signals(daemon.stop):
-            async with Health(daemon.config.health, Report(daemon), daemon.sync):
+            async with Health(daemon.config.health, Report(daemon), daemon.sync, daemon.take_over):
                 await daemon.start()
                 notify.ready()
                 log.info("daemon.started", sessions=sum(w.files for w in daemon.watches))

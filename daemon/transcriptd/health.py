@@ -6,6 +6,8 @@
     GET  /metrics         the same for Prometheus (`metrics`)
     POST /sync?timeout=S  archive everything now: 200 {"archived", "left": []}, 503 if any is left;
                           with seal=1 the bases take in their tails, too
+    POST /takeover?session=ID&from=MACHINE
+                          take sessions in conflict over from other machines
 
 Owns the socket: who may reach it, and that no live one is taken over. A daemon that cannot be asked
 still archives: what goes wrong here is `degraded`, except a lock that another daemon holds.
@@ -24,12 +26,13 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from aiohttp import web
 
+from transcriptd.errors import StoreError
 from transcriptd.lock import Lock
 from transcriptd.logs import get_logger
 from transcriptd.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from pathlib import Path
 
     from transcriptd.config.settings import HealthSettings
@@ -61,19 +64,46 @@ class Sync(Protocol):
     async def __call__(self, timeout_s: float, *, seal: bool) -> Outcome: ...
 
 
+class TakeOver(Protocol):
+    """Takes sessions in conflict over, all or those named, from all machines or from one."""
+
+    async def __call__(
+        self, sessions: Collection[str], machine: str | None
+    ) -> Sequence[TakenOver]: ...
+
+
+class TakenOver(Protocol):
+    """A session that was taken over, and from whom."""
+
+    @property
+    def session(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def writers(self) -> tuple[str, ...]: ...
+
+
 class Health:
-    """Answers between entering and leaving. Entering raises `LockHeld` where another daemon answers on the socket."""
+    """Answers between entering and leaving.
+
+    What it is asked to do, `sync` and `take_over` do. Entering raises `LockHeld` where another
+    daemon answers on the socket.
+    """
 
     def __init__(
         self,
         settings: HealthSettings,
         report: Report,
         sync: Sync,
+        take_over: TakeOver,
     ) -> None:
         self._settings = settings
         self._report = report
         self._metrics = Metrics(report)
         self._sync = sync
+        self._take_over = take_over
         self._closing = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -132,7 +162,12 @@ class Health:
             ]
         )
         if writable:
-            app.add_routes([web.post("/sync", self._sync_now)])
+            app.add_routes(
+                [
+                    web.post("/sync", self._sync_now),
+                    web.post("/takeover", self._take_over_now),
+                ]
+            )
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -169,6 +204,15 @@ class Health:
         outcome = await self._sync(timeout_s, seal=request.query.get("seal") == "1")
         left = list(outcome.left)
         return _json(503 if left else 200, {"archived": outcome.archived, "left": left})
+
+    async def _take_over_now(self, request: web.Request) -> web.Response:
+        sessions = request.query.getall("session", [])
+        try:
+            taken = await self._take_over(sessions, request.query.get("from"))
+        except StoreError as error:
+            return _json(503, {"error": str(error), "hint": error.hint})
+        rows = [{"session": t.session, "path": t.path, "writers": t.writers} for t in taken]
+        return _json(200, {"taken": rows})
 
 
 @web.middleware

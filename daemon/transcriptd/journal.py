@@ -187,7 +187,17 @@ class Journal:
         )
         sums = self._database.read("SELECT total(records), total(length) FROM sessions")
         records, length = sums[0] if sums else (0, 0)
-        return {**counts, "records": int(records), "bytes": int(length)}
+        tails = self._database.read(
+            "SELECT count(*), total(tail_length) FROM sessions WHERE tail_length > 0"
+        )
+        behind, behind_bytes = tails[0] if tails else (0, 0)
+        return {
+            **counts,
+            "records": int(records),
+            "bytes": int(length),
+            "behind": int(behind),
+            "behind_bytes": int(behind_bytes),
+        }
 
     def open_transactions(self, session: Session) -> list[Transaction]:
         """Return what was staged for a session and never settled, in that order."""
@@ -281,6 +291,19 @@ class Journal:
     async def save(self, session: Session, cursor: Cursor) -> None:
         """Remember a cursor that no transaction led to: an archive that was adopted."""
         await self._database.write(lambda c: _save_cursor(c, session, cursor))
+
+    async def forget(self, session: Session) -> None:
+        """Forget where a session's stream is, and what of its file was dealt with."""
+        columns = ", ".join(f"{column} = NULL" for column in (*_STAT, *_CURSOR))
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                f"UPDATE sessions SET {columns}, state = 'pending'"  # noqa: S608 - constants
+                " WHERE source = ? AND root = ? AND name = ?",
+                _place(session),
+            )
+
+        await self._database.write(write)
 
     async def note(
         self,

@@ -13,6 +13,7 @@ from itertools import count
 from time import time_ns
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from transcriptd import failpoint
 from transcriptd.errors import Changing
 from transcriptd.snapshot import stat_of
 
@@ -93,6 +94,7 @@ class Landing:
         # A link more than a moment ago changes the time of a status change, and nothing else.
         if _content_of(stands(self._place)) != _content_of(seen):
             raise Changing("it was saved while it was being restored; restore it again")
+        failpoint.reached("landing")
         _way(self._place).replace(self._place)
         _sync_directory(self._place.parent)
         self._file.close()

@@ -85,6 +85,16 @@ class Metrics:
             "Age of the oldest change that is not archived; 0 where there is none.",
             totals["oldest_unarchived_s"] or 0.0,
         )
+        yield GaugeMetricFamily(
+            "transcriptd_bases_behind",
+            "Sessions whose object has not taken in what was appended to it.",
+            totals["bases_behind"],
+        )
+        yield GaugeMetricFamily(
+            "transcriptd_behind_bytes",
+            "Bytes that are archived beside the objects they belong to.",
+            totals["behind_bytes"],
+        )
 
     def _archiving(self) -> Iterator[Metric]:
         status = self._report.status

@@ -290,6 +290,9 @@ class Reconciler:
             await self._journal.save(session, adopted)
 
     async def _go_on(self, look: Look, cursor: Cursor, found: Survey, *, extends: bool) -> Decision:
+        staged = self._journal.open_transactions(look.snapshot.session)
+        # A segment that was given up may still land: its place is taken before anything else.
+        under_way = any(each.action == "put_tail" for each in staged)
         actions = plan(
             cursor,
             look.snapshot.records,
@@ -298,7 +301,7 @@ class Reconciler:
             closed=found.closed,
             used=found.used,
             manner=self._standing(found).manner(
-                self._small, theirs=cursor.writer != self._names.writer
+                0 if under_way else self._small, theirs=cursor.writer != self._names.writer
             ),
         )
         await self._reject_unplanned(look.snapshot.session, actions)

@@ -99,6 +99,8 @@ class Totals(TypedDict):
     states: dict[str, int]
     records: int
     bytes: int
+    bases_behind: int
+    behind_bytes: int
     backlog: int
     oldest_unarchived_s: float | None
     archived: int
@@ -154,7 +156,10 @@ class Report:
                 for t in self.status.degraded.values()
             ],
             "sessions": [
-                _session(session, standing, records.get(session), waiting)
+                {
+                    **_session(session, standing, records.get(session), waiting),
+                    "requests": self.status.requests[session],
+                }
                 for session, standing in sorted(shown.items(), key=_by_id)
             ],
         }
@@ -204,6 +209,8 @@ class Report:
             "states": {state.value: states[state.value] for state in State},
             "records": known["records"],
             "bytes": known["bytes"],
+            "bases_behind": known["behind"],
+            "behind_bytes": known["behind_bytes"],
             "backlog": len(waiting),
             "oldest_unarchived_s": oldest,
             "archived": status.events["archived"],
@@ -255,6 +262,8 @@ def without_daemon(config: Config, journal: Journal, *, everything: bool) -> dic
             "states": {state.value: known.get(state.value, 0) for state in State},
             "records": known["records"],
             "bytes": known["bytes"],
+            "bases_behind": known["behind"],
+            "behind_bytes": known["behind_bytes"],
         },
         "sessions": [
             _session(record.session, standings[record.session], record, {})
@@ -302,6 +311,9 @@ def _session(
         "bytes": cursor.length if cursor else 0,
         "generation": cursor.generation if cursor else 0,
         "key": cursor.key if cursor else None,
+        "sent_bytes": cursor.sent if cursor else 0,
+        "behind_bytes": cursor.tail_length if cursor else 0,
+        "behind_since": round(cursor.behind_since, 3) if cursor and cursor.tail_length else None,
         "oldest_unarchived_s": _age(session, standing, record, waiting),
     }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
+from transcriptd import failpoint
 from transcriptd.archive import Span, open_stream
 from transcriptd.budget import Budget
 from transcriptd.claim import put_claim
@@ -33,7 +34,7 @@ from transcriptd.layout import SegmentMeta, history_key
 from transcriptd.sources import Places
 from transcriptd.standing import Judge
 from transcriptd.survey import survey
-from transcriptd.wanted import asked
+from transcriptd.wanted import asked, read_small
 from transcriptd.whereabouts import Finder
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Restorer:
             return Outcome(each.session_id, Fate.FAILED, None, "not_tried", self._stopped)
         path: Path | None = None
         try:
-            document = await self._document(each)
+            document = await read_small(self._store, each.document_key)
             session = self._session(each, document)
             path = session.path
             found = await asked(lambda: self._finder(each).find(each.generation, None))
@@ -188,19 +189,10 @@ class Restorer:
         except (TranscriptdError, OSError) as error:
             landing.discard()
             return self._failed(outcome.session_id, outcome.path, error)
+        failpoint.reached("landed")
         if self._to is None:
             await asyncio.to_thread(self._point_to, prepared.session)
         return replace(outcome, aside=aside)
-
-    async def _document(self, each: Wanted) -> bytes | None:
-        async def attempt() -> bytes:
-            async with self._store.read(each.document_key) as reading:
-                return b"".join([chunk async for chunk in reading.chunks])
-
-        try:
-            return await asked(attempt)
-        except NotFound:
-            return None
 
     def _session(self, each: Wanted, document: bytes | None) -> Session:
         """Say where a session goes: where it stands, where it stood, or where its agent looks."""

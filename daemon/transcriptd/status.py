@@ -70,6 +70,7 @@ class Status:
         self.sessions: dict[Session, Standing] = {}
         self.degraded: dict[str, Trouble] = {}
         self.events: Counter[str] = Counter()
+        self.requests: Counter[Session] = Counter()
         self.archive_s = Histogram()
         self.last_archived: float | None = None
 

@@ -15,6 +15,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from transcriptd import failpoint
+from transcriptd.claim import put_claim
 from transcriptd.errors import (
     ConditionFailed,
     Corrupted,
@@ -27,6 +28,7 @@ from transcriptd.layout import (
     Meta,
     SegmentMeta,
     document_digest,
+    machine_of,
     segment_key,
 )
 from transcriptd.model import NO_DOCUMENT, Cursor
@@ -44,7 +46,7 @@ from transcriptd.preserve import Keeper
 from transcriptd.reconcile import OPS, Decision, Reconciler, Standing, cursor_of
 from transcriptd.sealing import COPYABLE
 from transcriptd.stores import Absent, Fresh, Matches, Stored
-from transcriptd.survey import list_tails, trusted
+from transcriptd.survey import list_tails, survey, trusted
 from transcriptd.sweep import Sweeper
 
 if TYPE_CHECKING:
@@ -179,6 +181,21 @@ class Uploader:
     async def settle_without_source(self, session: Session) -> None:
         """Settle what was staged for a session whose file is gone."""
         await self._reconciler.settle_without_source(session)
+
+    async def take_over(self, session: Session, key: str, machine: str | None) -> tuple[str, ...]:
+        """Claim a stream against other writers, so that the next save begins a generation there.
+
+        Theirs is preserved before it gives way. Returns those writers.
+        """
+        found = await survey(self._store, self._names.prefix, key)
+        others = {*found.tails.claims, found.meta.writer if found.meta else ""}
+        others -= {self._names.writer, ""}
+        taken = frozenset(o for o in others if machine is None or machine_of(o) == machine)
+        if taken:
+            await put_claim(self._store, self._names, key, takes_over=taken)
+            self.forget(key)
+            await self._journal.forget(session)
+        return tuple(sorted(taken))
 
     def forget(self, key: str) -> None:
         """Look at a stream's archive again before anything is written to it."""

@@ -1,6 +1,6 @@
 """Which sessions there are in the archive, and which of them somebody means.
 
-Asks the store for names only; reads no content.
+Owns how the restoring verbs ask: a few times, as readers do. Reads no lines.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from transcriptd.archive import ATTEMPTS, Bounded, may_pass
+from transcriptd.errors import NotFound
 from transcriptd.gate import Gate
-from transcriptd.layout import conflict_key, document_key, history_key, segment_place
+from transcriptd.layout import conflict_key, document_key, history_key
+from transcriptd.listing import streams_in
 from transcriptd.retry import until_done
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from transcriptd.listing import Archived
     from transcriptd.stores import Store
 
 T = TypeVar("T")
@@ -24,7 +27,6 @@ T = TypeVar("T")
 _LINES = re.compile(r"([\w-]{1,128})/history\.jsonl")
 _CLOSED = re.compile(r"\.generations/([\w-]{1,128})/history\.jsonl/(\d{6,})\.jsonl")
 _CONFLICT = re.compile(r"\.conflicts/([\w-]{1,128})/history\.jsonl/([^/]+)\.jsonl")
-_TAIL = re.compile(r"\.tail/([\w-]{1,128})/history\.jsonl/([^/]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +58,12 @@ async def everything(store: Store, prefix: str) -> list[Wanted]:
     Second writers' streams are not among them. Raises `StoreError`.
     """
 
-    async def attempt() -> dict[str, float]:
-        archived: dict[str, float] = {}
-        grew: dict[str, float] = {}
-        async for entry in store.list(prefix):
-            below = entry.key.removeprefix(prefix)
-            if match := _LINES.fullmatch(below):
-                archived[match[1]] = entry.modified
-            elif (match := _TAIL.fullmatch(below)) and segment_place(match[2]):
-                grew[match[1]] = max(entry.modified, grew.get(match[1], 0.0))
-        return {name: max(at, grew.get(name, 0.0)) for name, at in archived.items()}
+    async def attempt() -> list[Archived]:
+        return [each async for each in streams_in(store.list(prefix), prefix)]
 
-    found = await asked(attempt)
-    return [_current(prefix, name) for name in sorted(found, key=lambda name: found[name])]
+    found = [each for each in await asked(attempt) if each.size is not None]
+    sessions = [each for each in found if each.key == history_key(prefix, each.name)]
+    return [_current(prefix, each.name) for each in sorted(sessions, key=lambda e: e.modified)]
 
 
 async def asked(attempt: Callable[[], Awaitable[T]]) -> T:
@@ -80,6 +75,19 @@ async def asked(attempt: Callable[[], Awaitable[T]]) -> T:
             return await attempt()
 
     return await until_done(once, worth_it=may_pass, stop=Bounded(ATTEMPTS))
+
+
+async def read_small(store: Store, key: str) -> bytes | None:
+    """Read an object that fits into memory; `None` where there is none. Raises `StoreError`."""
+
+    async def attempt() -> bytes:
+        async with store.read(key) as reading:
+            return b"".join([chunk async for chunk in reading.chunks])
+
+    try:
+        return await asked(attempt)
+    except NotFound:
+        return None
 
 
 def _current(prefix: str, session_id: str, generation: int | None = None) -> Wanted:

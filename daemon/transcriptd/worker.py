@@ -32,6 +32,7 @@ from transcriptd.model import NO_DOCUMENT, Stat, State
 from transcriptd.pool import SETTLED_S
 from transcriptd.sealing import Occasion, is_due, seconds_left
 from transcriptd.snapshot import Look, look, stat_of
+from transcriptd.stores import on_account
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -95,7 +96,11 @@ class Worker:
         # Taken before the file is read: a save that comes later differs from it, and is found.
         stat = _stat(turn.session)
         try:
-            return await self._archive(turn, before)
+            with on_account() as account:
+                try:
+                    return await self._archive(turn, before)
+                finally:
+                    self._status.requests[turn.session] += account.requests
         except Unreadable as error:
             await self._quarantine(turn.session, before, stat, error)
         except Vanished:
@@ -225,6 +230,14 @@ class Worker:
         await self._journal.note(
             session, stat, State.BEHIND, reason="archive_is_longer", message=message
         )
+
+    async def take_over(self, session: Session, machine: str | None) -> tuple[str, ...]:
+        """Let a session's history stand under its own key, where another writer's stands now.
+
+        Returns the writers whose history gives way; with `machine`, only that machine's does.
+        """
+        async with self._stream(session) as key, self._gate.turn():
+            return await self._uploader.take_over(session, key, machine)
 
     def failed(self, session: Session, error: BaseException, pause_s: float) -> None:
         """Say that an attempt failed and another follows in `pause_s` seconds, or at its turn."""

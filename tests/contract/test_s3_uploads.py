@@ -149,10 +149,10 @@ async def test_when_the_answer_to_complete_is_lost_the_caller_has_to_look(
 
 
 class Lie(Answer):
-    """Says that an upload was completed, and the server never sees that it should be."""
+    """Says that it was done, by an element of that name, and the server never sees it."""
 
     def render(self, method: str, *, closes: bool) -> bytes:
-        body = b"<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>"
+        body = f"<{self.code}></{self.code}>".encode()
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
@@ -161,9 +161,27 @@ async def test_a_server_that_says_it_completed_and_did_not_is_noticed(
 ) -> None:
     assert len(NEW) == len(OLD)
     with pytest.raises(Damaged):
-        await met(proxy, small, Lie(200, ""), method="POST", pieces=[fresh(NEW)])
+        await met(
+            proxy,
+            small,
+            Lie(200, "CompleteMultipartUploadResult"),
+            method="POST",
+            pieces=[fresh(NEW)],
+        )
     assert await read(small) == OLD
     assert small.guarantees["copy_parts"] == "unknown", "a store that lied is probed again"
+
+
+async def test_a_copied_part_without_an_etag_is_sent_from_here(
+    proxy: FaultProxy, small: S3Store
+) -> None:
+    head = await small.head(KEY)
+    assert head is not None
+    await met(
+        proxy, small, Lie(200, "CopyPartResult"), method="PUT", pieces=[all_of(head), fresh(NEW)]
+    )
+    assert await left(small) == (OLD + NEW, 0)
+    assert asked(small, "complete_upload") == 1, "nothing is completed that is not known"
 
 
 async def test_a_part_changed_on_the_way_is_noticed_by_whoever_looks(

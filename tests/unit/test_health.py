@@ -9,7 +9,7 @@ import pathlib
 import socket
 import stat
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -19,12 +19,12 @@ import pytest
 from tests.observed import wired
 from transcriptd import client
 from transcriptd.app import Result
-from transcriptd.errors import LockHeld
+from transcriptd.errors import LockHeld, Unreachable
 from transcriptd.health import Health
 from transcriptd.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection, Sequence
     from pathlib import Path
 
     from transcriptd.app import Daemon
@@ -55,12 +55,37 @@ class Asked:
         return self.result
 
 
+@dataclass(frozen=True)
+class Taken:
+    session: str
+    path: str
+    writers: tuple[str, ...]
+
+
+class TakesOver:
+    """Notes what is to be taken over from whom, and answers as it is told to."""
+
+    def __init__(self, *taken: Taken, error: Exception | None = None) -> None:
+        self.taken = taken
+        self.error = error
+        self.asked: list[tuple[list[str], str | None]] = []
+
+    async def __call__(self, sessions: Collection[str], machine: str | None) -> Sequence[Taken]:
+        self.asked.append((list(sessions), machine))
+        if self.error:
+            raise self.error
+        return self.taken
+
+
 @asynccontextmanager
 async def answering(
-    daemon: Daemon, sync: Asked | None = None, **settings: str | Path
+    daemon: Daemon,
+    sync: Asked | None = None,
+    take_over: TakesOver | None = None,
+    **settings: str | Path,
 ) -> AsyncIterator[Path]:
     chosen = msgspec.structs.replace(daemon.config.health, **settings)
-    async with Health(chosen, Report(daemon), sync or Asked()):
+    async with Health(chosen, Report(daemon), sync or Asked(), take_over or TakesOver()):
         yield chosen.socket
 
 
@@ -230,6 +255,33 @@ async def test_a_sync_that_may_not_take_that_long_seals_nothing(tmp_path: Path) 
     assert asked.seals == []
 
 
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", ([], None)),
+        ("?session=a&session=b", (["a", "b"], None)),
+        ("?from=desk", ([], "desk")),
+        ("?session=a&from=desk", (["a"], "desk")),
+    ],
+)
+async def test_sessions_are_taken_over_as_they_were_named(
+    tmp_path: Path, query: str, asked: tuple[list[str], str | None]
+) -> None:
+    takes = TakesOver(Taken("a", "/r/a.json", ("desk.1", "desk.2")))
+    async with wired(tmp_path) as daemon, answering(daemon, None, takes) as path:
+        answer = await post(path, f"/takeover{query}")
+    rows = [{"session": "a", "path": "/r/a.json", "writers": ["desk.1", "desk.2"]}]
+    assert (answer.status, answer.json()) == (200, {"taken": rows})
+    assert takes.asked == [asked]
+
+
+async def test_a_store_that_fails_while_a_session_is_taken_over_is_named(tmp_path: Path) -> None:
+    takes = TakesOver(error=Unreachable("no answer", hint="is it up?"))
+    async with wired(tmp_path) as daemon, answering(daemon, None, takes) as path:
+        answer = await post(path, "/takeover")
+    assert (answer.status, answer.json()) == (503, {"error": "no answer", "hint": "is it up?"})
+
+
 @pytest.mark.parametrize("said", ["0", "-1", "nan", "inf", "soon", "1e9", ""])
 async def test_a_timeout_that_is_none_is_refused(tmp_path: Path, said: str) -> None:
     asked = Asked()
@@ -257,16 +309,17 @@ async def test_tcp_answers_questions_and_takes_no_orders(tmp_path: Path) -> None
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    asked = Asked()
+    asked, takes = Asked(), TakesOver()
     async with (
         wired(tmp_path) as daemon,
-        answering(daemon, asked, listen=f"127.0.0.1:{port}"),
+        answering(daemon, asked, takes, listen=f"127.0.0.1:{port}"),
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
     ):
         assert (await session.get("/status")).status == 200
         assert (await session.get("/metrics")).status == 200
         assert (await session.post("/sync")).status == 404
-    assert asked.timeouts == []
+        assert (await session.post("/takeover")).status == 404
+    assert (asked.timeouts, takes.asked) == ([], [])
 
 
 async def test_a_port_that_is_taken_leaves_the_socket_answering(tmp_path: Path) -> None:

@@ -242,6 +242,22 @@ class TestCursors:
             await journal.save(A, CURSOR)
             assert journal.behind() == []
 
+    async def test_of_a_session_that_is_forgotten_its_place_is_all_that_is_known(
+        self, path: Path
+    ) -> None:
+        async with opened(path) as journal:
+            for session in (A, B):
+                await journal.save(session, WITH_TAIL)
+                await journal.note(session, STAT, State.CONFLICT)
+            await journal.forget(A)
+            forgotten, kept = journal.record(A), journal.record(B)
+            assert forgotten is not None
+            assert kept is not None
+            assert (forgotten.cursor, forgotten.stat) == (None, None)
+            assert forgotten.state is State.PENDING
+            assert (kept.cursor, kept.stat, kept.state) == (WITH_TAIL, STAT, State.CONFLICT)
+            assert [record.session for record in journal.behind()] == [B]
+
     async def test_how_a_session_stands_is_remembered_beside_its_cursor(self, path: Path) -> None:
         async with opened(path) as journal:
             await committed(journal, A)
@@ -308,11 +324,15 @@ class TestCursors:
 
     async def test_the_totals_add_up(self, path: Path) -> None:
         async with opened(path) as journal:
-            assert journal.totals() == {"records": 0, "bytes": 0}
+            nothing = {"records": 0, "bytes": 0, "behind": 0, "behind_bytes": 0}
+            assert journal.totals() == nothing
             for session in (A, B):
                 await journal.save(session, CURSOR)
             await journal.note(A, STAT, State.CURRENT)
-            assert journal.totals() == {"current": 1, "pending": 1, "records": 2, "bytes": 20}
+            archived = {"current": 1, "pending": 1, "records": 2, "bytes": 20}
+            assert journal.totals() == {**nothing, **archived}
+            await journal.save(B, replace(CURSOR, tail_length=4, segments=1))
+            assert journal.totals() == {**archived, "behind": 1, "behind_bytes": 4}
 
     async def test_a_fact_is_remembered_until_it_is_told_anew(self, path: Path) -> None:
         async with opened(path) as journal:

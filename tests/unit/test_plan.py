@@ -23,6 +23,7 @@ from transcriptd.plan import (
     Claimant,
     Continue,
     KeepForeign,
+    Manner,
     Preserve,
     PutBase,
     PutTail,
@@ -54,16 +55,20 @@ SMALL = 3
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """`writer` is empty where somebody wrote it without our metadata."""
+    """`writer` is empty where somebody wrote it without our metadata.
+
+    `was_theirs`: it was made ours of another writer's, which shows in the ETag.
+    """
 
     content: bytes
     generation: int
     writer: str
+    was_theirs: bool = False
 
     @property
     def etag(self) -> str:
         """What S3 gives: equal bytes have equal ETags, unless they were written in parts."""
-        in_parts = self.writer and is_apart(self.generation)
+        in_parts = self.writer and is_apart(self.generation) != self.was_theirs
         return f"{self.content.hex()}-1" if in_parts else self.content.hex()
 
 
@@ -88,6 +93,7 @@ class World:
 
     base: Base | None
     tail: dict[tuple[int, int], Piece] = field(default_factory=dict)
+    stops: set[tuple[int, int]] = field(default_factory=set)
     closed: dict[int, bytes] = field(default_factory=dict)
     foreign: list[bytes] = field(default_factory=list)
 
@@ -140,6 +146,9 @@ class World:
                 assert (base.generation, base.etag) == (generation, etag), "that is not there"
                 kept = self.closed.setdefault(generation, self.content())
                 assert kept == self.content(), "a finished generation can never change"
+                place = (generation, len(kept))
+                if place not in self.tail:
+                    self.stops.add(place)
             case KeepForeign(etag):
                 assert base is not None
                 assert base.etag == etag
@@ -148,11 +157,19 @@ class World:
                 assert replaces == (base.etag if base else ""), "the condition fails"
                 assert generation not in self.closed, "a closed generation is closed for ever"
                 self.require_nothing_is_lost(generation, source)
-                self.base = Base(source, generation, US)
+                goes_on = base is not None and base.generation == generation
+                self.base = Base(source, generation, US, goes_on and self.is_theirs())
+            case Seal(generation, replaces):
+                assert base is not None
+                assert base.writer, "nobody knows which generation such a base is of"
+                assert (base.generation, base.etag) == (generation, replaces), "that is not there"
+                sealed = Base(self.content(), generation, US, self.is_theirs())
+                assert sealed.etag != base.etag or len(sealed.content) > len(base.content)
+                self.base = sealed
             case PutTail(generation, start):
                 assert base is not None
                 assert base.writer, "readers do not know which generation such a base is of"
-                assert (generation, start) not in self.tail, "the condition fails"
+                assert (generation, start) not in {*self.tail, *self.stops}, "the condition fails"
                 assert generation == base.generation
                 assert generation not in self.closed, "a closed generation is closed for ever"
                 assert start == len(self.content()), "a segment begins where the content ends"
@@ -160,6 +177,9 @@ class World:
                 self.tail[generation, start] = Piece(
                     generation, start, source[start:], sha(source[:start])
                 )
+
+    def is_theirs(self) -> bool:
+        return self.base is not None and self.base.writer not in {US, ""}
 
     def require_nothing_is_lost(self, generation: int, source: bytes) -> None:
         base = self.base
@@ -202,7 +222,7 @@ class Case:
 
     def world(self) -> World:
         tail = {(piece.generation, piece.start): piece for piece in self.tail}
-        return World(self.base, tail, dict(self.closed))
+        return World(self.base, tail, closed=dict(self.closed))
 
     def settle(self, world: World) -> Settlement:
         return settle(
@@ -225,7 +245,12 @@ class Case:
             extends=extends,
             closed=world.highest_closed(),
             used=world.highest_used(),
-            small=SMALL,
+            manner=Manner(
+                tails=world.base is not None and world.base.writer != "",
+                small=SMALL,
+                contested=any(piece.writer == OTHER for piece in self.tail),
+                theirs=cursor.writer != US,
+            ),
         )
 
     def actions(self, world: World) -> tuple[Action, ...]:
@@ -252,6 +277,9 @@ class Case:
             return False
         if self.extends:
             found_tail = world.chain(base.generation)
+            stopped = (base.generation, cursor.length) in world.stops
+            if stopped and len(self.source) > cursor.length:
+                return False
             return found_tail.end == cursor.length and not found_tail.ahead_of(cursor.length)
         others = [p for p in fitting if p.start == cursor.length]
         return all(Claimant(US, self.takes_over).owns(piece.writer) for piece in others)
@@ -328,6 +356,8 @@ def remote_of(world: World, source: bytes) -> Remote | None:
         end, segments = piece.end, segments + 1
     listed = world.chain(base.generation)
     in_the_way = [s.end for s in (*listed.content, *listed.astray) if s.start >= end]
+    if (base.generation, end) in world.stops:
+        in_the_way.append(end)
     return replace(
         found,
         writer=writer,
@@ -335,7 +365,7 @@ def remote_of(world: World, source: bytes) -> Remote | None:
         length=end,
         digest=sha(source[:end]),
         segments=segments,
-        blocked_to=max(in_the_way, default=0),
+        blocked_to=max(in_the_way, default=None),
     )
 
 
@@ -391,9 +421,10 @@ def archives() -> Iterator[tuple[Base | None, tuple[Piece, ...]]]:
 def cases() -> Iterator[Case]:
     """Every combination. A generation below the base's was closed, or taken away by somebody."""
     cursors: list[tuple[Cursor | None, bytes]] = [(None, b"")]
-    for generation, (stem, rest) in product(
-        range(3), [(b"a\n", b""), (b"a\n", b"a\n"), (b"", b"a\n"), (b"b\n", b"")]
-    ):
+    for generation, stem, rest in [
+        (0, b"a\n", b""), (0, b"a\n", b"a\n"), (0, b"", b"a\n"), (0, b"b\n", b""),
+        (1, b"a\n", b""), (1, b"a\n", b"a\n"), (2, b"b\n", b""),
+    ]:  # fmt: skip
         cursors.append((cursor_of(Base(stem, generation, US), rest), stem + rest))
     for (base, tail), highest in product(archives(), (-1, 0, 1)):
         closed = {n: b"closed %d\n" % n for n in range(highest + 1)}
@@ -567,8 +598,12 @@ class TestEveryCombination:
                     put = Base(case.source, action.generation, US)
                     assert put.etag != case.base.etag or put.generation == case.base.generation
 
-    def test_planning_never_seals(self) -> None:
-        assert not any(isinstance(a, Seal) for case in ALL for a in case.actions(case.world()))
+    def test_planning_seals_nothing_but_another_writers_base(self) -> None:
+        for case in ALL:
+            for action in case.actions(case.world()):
+                if isinstance(action, Seal):
+                    assert case.base is not None
+                    assert case.base.writer not in {US, ""}
 
 
 def continues(case: Case, generation: int) -> bool:
@@ -613,18 +648,20 @@ class TestPlan:
 
     @pytest.mark.parametrize("tails", [True, False])
     def test_what_is_archived_already_needs_nothing(self, *, tails: bool) -> None:
-        assert plan(self.cursor, 2, 4, extends=True, tails=tails) == ()
+        assert plan(self.cursor, 2, 4, extends=True, manner=Manner(tails=tails)) == ()
 
     def test_a_source_that_grew_puts_the_change_alone(self) -> None:
-        assert plan(self.cursor, 3, 6, extends=True, small=5) == (PutTail(2, 4),)
+        assert plan(self.cursor, 3, 6, extends=True, manner=Manner(small=5)) == (PutTail(2, 4),)
 
     def test_a_second_change_continues_the_first(self) -> None:
         with_tail = cursor_of(Base(b"a\n", 2, US), b"b\n")
-        assert plan(with_tail, 3, 6, extends=True, small=5) == (PutTail(2, 4),)
+        assert plan(with_tail, 3, 6, extends=True, manner=Manner(small=5)) == (PutTail(2, 4),)
 
     def test_without_tails_a_source_that_grew_replaces_its_base_by_a_longer_one(self) -> None:
         expected = (PutBase(2, replaces=self.etag),)
-        assert plan(self.cursor, 3, 6, extends=True, tails=False, small=5) == expected
+        assert (
+            plan(self.cursor, 3, 6, extends=True, manner=Manner(tails=False, small=5)) == expected
+        )
 
     @pytest.mark.parametrize(("length", "tail"), [(16383, False), (16384, False), (16385, True)])
     def test_up_to_16_kib_base_and_change_together_the_base_is_put_anew(
@@ -647,14 +684,24 @@ class TestPlan:
             PutBase(3, replaces=self.etag),
         )
 
-    @pytest.mark.parametrize("generation", [1, 3])
-    def test_a_base_that_was_put_apart_is_continued_by_segments_however_small_it_is(
-        self, generation: int
+    def test_where_another_writer_has_a_claim_what_is_new_takes_its_place_as_a_segment(
+        self,
     ) -> None:
-        cursor = cursor_of(Base(b"a\n", generation, US))
-        assert plan(cursor, 2, 4, extends=True) == (PutTail(generation, 2),)
-        put = PutBase(generation, replaces=cursor.etag)
-        assert plan(cursor, 2, 4, extends=True, tails=False) == (put,)
+        contested = Manner(contested=True)
+        assert plan(self.cursor, 3, 6, extends=True, manner=contested) == (PutTail(2, 4),)
+        without_tails = replace(contested, tails=False)
+        put = (PutBase(2, replaces=self.etag),)
+        assert plan(self.cursor, 3, 6, extends=True, manner=without_tails) == put
+
+    def test_another_writers_small_base_is_made_ours_before_it_is_continued(self) -> None:
+        theirs = Manner(small=4, theirs=True)
+        expected = (Seal(2, self.etag), PutTail(2, 4))
+        assert plan(self.cursor, 3, 6, extends=True, manner=theirs) == expected
+        assert plan(self.cursor, 2, 4, extends=True, manner=theirs) == ()
+
+    def test_another_writers_large_base_is_continued_as_it_is(self) -> None:
+        theirs = Manner(small=3, theirs=True)
+        assert plan(self.cursor, 3, 6, extends=True, manner=theirs) == (PutTail(2, 4),)
 
     @pytest.mark.parametrize("generation", range(4))
     def test_the_next_generation_is_put_apart_from_this_one(self, generation: int) -> None:
@@ -688,7 +735,9 @@ class TestPlan:
             extends = cursor is None or (
                 sha(source[: cursor.length]) == cursor.digest and len(source) >= cursor.length
             )
-            actions = plan(cursor, records_of(source), len(source), extends=extends, small=SMALL)
+            actions = plan(
+                cursor, records_of(source), len(source), extends=extends, manner=Manner(small=SMALL)
+            )
             world.carry_out(actions, source)
             if world.base is None:
                 continue
@@ -714,7 +763,9 @@ class TestPlan:
         for source in story:
             extends = cursor is None or source.startswith(world.content())
             records = records_of(source)
-            for action in plan(cursor, records, len(source), extends=extends, small=SMALL):
+            for action in plan(
+                cursor, records, len(source), extends=extends, manner=Manner(small=SMALL)
+            ):
                 before = world.base
                 world.do(action, source)
                 assert world.base is not None
@@ -818,14 +869,9 @@ class TestWhoMayWrite:
         self, source: bytes
     ) -> None:
         base = Base(b"a\n", -1, "")
-        world, settlement = World(base), settled(base, source)
-        match settlement:
-            case Continue(cursor):
-                actions = plan(cursor, 2, len(source), extends=True, small=SMALL)
-            case Begin(begun):
-                actions = begun
-            case _:
-                actions = ()
+        case = Case(source, base, (), {}, None, b"")
+        world = case.world()
+        actions = case.actions(world)
         assert actions == (PutBase(0, replaces=base.etag),)
         world.carry_out(actions, source)
         assert world.content() == source

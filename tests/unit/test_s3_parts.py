@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transcriptd.errors import Unsupported
@@ -94,6 +94,7 @@ def test_parts_cover_the_pieces_in_order_within_the_limits(
     check(asked, SMALL, may_copy=may_copy, apart=apart)
 
 
+@settings(deadline=None)
 @given(asked=pieces(40 * TIB // 8), may_copy=st.booleans(), apart=st.booleans())
 def test_the_limits_of_s3_hold_for_terabytes(
     *, asked: list[Piece], may_copy: bool, apart: bool

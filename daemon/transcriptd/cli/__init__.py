@@ -20,6 +20,7 @@ _VERBS = (
     "health",
     "journal",
     "ls",
+    "takeover",
     "cat",
     "restore",
     "last",

@@ -31,27 +31,31 @@ _LONGEST_S = 24 * 3600
     epilog="""\b
 Examples:
   transcriptd sync                       before a shutdown, or after an outage
+  transcriptd sync --seal                so that DuckDB or another tool sees it all
   transcriptd sync --timeout 300 --json | jq -r '.left[].session'
 """,
 )
 @click.option("timeout_s", "--timeout", metavar="S", default=60.0, show_default=True,
               type=click.FloatRange(0, _LONGEST_S, min_open=True),
               help="How many seconds it may take.")  # fmt: skip
+@click.option("--seal", is_flag=True,
+              help="Also fold what was appended into each object, for readers that know only "
+              "history.jsonl.")  # fmt: skip
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
 @config_option
-def command(config: Config, timeout_s: float, *, as_json: bool) -> None:
+def command(config: Config, timeout_s: float, *, seal: bool, as_json: bool) -> None:
     """Archive everything now, and name what could not be archived.
 
     Through the running daemon where there is one, else in this process. Exit status 0 if all is
     archived, 1 if not, 75 if a daemon runs that does not answer.
     """
     with _Bar(shown=sys.stderr.isatty() and not as_json) as bar:
-        outcome = _through_daemon(config, timeout_s, bar)
+        outcome = _through_daemon(config, timeout_s, bar, seal=seal)
         where = ""
         if outcome is not None:
             looked = _looked_by_daemon(config)
         else:
-            outcome, report = _alone(config, timeout_s, bar)
+            outcome, report = _alone(config, timeout_s, bar, seal=seal)
             looked = report["watch"]
             where = "" if config.store == "disabled" else f" in {report['archive']['place']}"
     if as_json:
@@ -61,14 +65,18 @@ def command(config: Config, timeout_s: float, *, as_json: bool) -> None:
     sys.exit(1 if outcome["left"] else 0)
 
 
-def _through_daemon(config: Config, timeout_s: float, bar: _Bar) -> dict[str, Any] | None:
+def _through_daemon(
+    config: Config, timeout_s: float, bar: _Bar, *, seal: bool
+) -> dict[str, Any] | None:
     """Have the running daemon do it; `None` where none answers."""
     socket = str(config.health.socket)
     done = Event()
     watching = Thread(target=_follow, args=(socket, bar, done), daemon=True)
     watching.start()
     try:
-        answer = client.post(socket, f"/sync?timeout={timeout_s:g}", timeout_s + _GRACE_S)
+        answer = client.post(
+            socket, f"/sync?timeout={timeout_s:g}&seal={seal:d}", timeout_s + _GRACE_S
+        )
         outcome: dict[str, Any] = answer.json()
     except (OSError, ValueError):
         return None
@@ -100,13 +108,15 @@ def _follow(socket: str, bar: _Bar, done: Event) -> None:
             return
 
 
-def _alone(config: Config, timeout_s: float, bar: _Bar) -> tuple[dict[str, Any], dict[str, Any]]:
+def _alone(
+    config: Config, timeout_s: float, bar: _Bar, *, seal: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Do it in this process; return the outcome and what there is to report."""
     level = config.log.level if config.log.level == "error" else "warning"  # the rest is told below
     logs.configure(level, config.log.format)
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            return runner.run(_pass(config, timeout_s, bar))
+            return runner.run(_pass(config, timeout_s, bar, seal=seal))
     except LockHeld as error:
         click.echo(f"transcriptd: {error}, and nobody answers at {config.health.socket}", err=True)
         sys.exit(os.EX_TEMPFAIL)
@@ -116,7 +126,7 @@ def _alone(config: Config, timeout_s: float, bar: _Bar) -> tuple[dict[str, Any],
 
 
 async def _pass(
-    config: Config, timeout_s: float, bar: _Bar
+    config: Config, timeout_s: float, bar: _Bar, *, seal: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from transcriptd.app import Daemon
     from transcriptd.report import Report
@@ -130,7 +140,7 @@ async def _pass(
 
         following = asyncio.create_task(follow(), name="progress")
         try:
-            result = await daemon.sync_once(timeout_s)
+            result = await daemon.sync_once(timeout_s, seal=seal)
         finally:
             following.cancel()
         report = Report(daemon).document()

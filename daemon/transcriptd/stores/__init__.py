@@ -7,12 +7,14 @@ generations or retries.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from transcriptd.config import Config
@@ -94,6 +96,30 @@ class Traffic:
 
     def count(self, operation: str, outcome: str) -> None:
         self.requests[operation, outcome] = self.requests.get((operation, outcome), 0) + 1
+        account = _ACCOUNT.get()
+        if account is not None:
+            account.requests += 1
+
+
+@dataclass(slots=True)
+class Account:
+    """What was asked of a store on somebody's behalf."""
+
+    requests: int = 0
+
+
+_ACCOUNT: ContextVar[Account | None] = ContextVar("account", default=None)
+
+
+@contextmanager
+def on_account() -> Iterator[Account]:
+    """Count what is asked inside, also by the tasks that are started inside."""
+    account = Account()
+    token = _ACCOUNT.set(account)
+    try:
+        yield account
+    finally:
+        _ACCOUNT.reset(token)
 
 
 class Store(Protocol):
