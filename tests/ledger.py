@@ -177,7 +177,9 @@ class Ledger:
                 end = start + len(before.body)
                 live = meta is not None and meta.generation == generation
                 folded = live and base[start:end] == before.body
-                self._require(closed or folded, f"{key} was deleted and is held by nothing")
+                # It was held when the delete was sent; what held it, somebody else overwrote.
+                held = closed or folded or stream in self._disturbed
+                self._require(held, f"{key} was deleted and is held by nothing")
                 self._check_readable(objects, stream)
 
     def _check_segment(
@@ -201,7 +203,9 @@ class Ledger:
         if place.start < len(base) or (meta is not None and meta.generation > generation):
             return  # late, or a slower writer's: behind the base
         _, joined = self._current(objects, stream, generation)
-        self._require(key in joined, f"{key} does not continue what stands before it")
+        # Whoever does not know of another writer's base finds out at its next seal.
+        unaware = meta is not None and meta.writer != said.writer
+        self._require(key in joined or unaware, f"{key} does not continue what stands before it")
         self._writers[stream, generation] = said.writer
 
     def _check_finished(

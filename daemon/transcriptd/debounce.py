@@ -71,6 +71,11 @@ class Debounce:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
+    def due(self, session: Session) -> float | None:
+        """Return when a session that waits is due."""
+        entry = self._entries.get(session)
+        return None if entry is None or entry.running else entry.due
+
     def take(self, now: float) -> Session | None:
         """Take one session that is due; it is running until `finish`."""
         due = self.next_due()

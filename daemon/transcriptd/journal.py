@@ -40,7 +40,11 @@ CREATE TABLE IF NOT EXISTS sessions (
     PRIMARY KEY (source, root, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_id ON sessions (id);
-CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (name) WHERE tail_length > 0;
+CREATE INDEX IF NOT EXISTS sessions_totals ON sessions (state, records, length);
+CREATE INDEX IF NOT EXISTS sessions_by_change ON sessions (source, mtime_ns);
+CREATE INDEX IF NOT EXISTS sessions_by_root_change ON sessions (source, root, mtime_ns);
+CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (behind_since, tail_length)
+    WHERE tail_length > 0;
 CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, txn INTEGER NOT NULL, phase TEXT NOT NULL,
@@ -181,23 +185,30 @@ class Journal:
             connection.close()
 
     def totals(self) -> dict[str, int]:
-        """Return how many sessions there are by state, and the records and bytes archived."""
-        counts: dict[str, int] = dict(
-            self._database.read("SELECT state, count(*) FROM sessions GROUP BY state")
+        """Return how many sessions there are by state, and the records and bytes archived.
+
+        Also of how many bases the tail is not taken in, and how long those tails are.
+        """
+        # Both are answered by an index alone: with many sessions the rows would take too long.
+        rows = self._database.read(
+            "SELECT state, count(*), total(records), total(length) FROM sessions GROUP BY state"
         )
-        sums = self._database.read("SELECT total(records), total(length) FROM sessions")
-        records, length = sums[0] if sums else (0, 0)
         tails = self._database.read(
             "SELECT count(*), total(tail_length) FROM sessions WHERE tail_length > 0"
         )
         behind, behind_bytes = tails[0] if tails else (0, 0)
         return {
-            **counts,
-            "records": int(records),
-            "bytes": int(length),
+            **{state: count for state, count, _, _ in rows},
+            "records": int(sum(records for _, _, records, _ in rows)),
+            "bytes": int(sum(length for _, _, _, length in rows)),
             "behind": int(behind),
             "behind_bytes": int(behind_bytes),
         }
+
+    def behind_since(self) -> float | None:
+        """Return since when, in Unix seconds, the base that is behind longest is; `None`: none."""
+        rows = self._database.read("SELECT min(behind_since) FROM sessions WHERE tail_length > 0")
+        return rows[0][0] if rows else None
 
     def open_transactions(self, session: Session) -> list[Transaction]:
         """Return what was staged for a session and never settled, in that order."""

@@ -95,6 +95,11 @@ class Metrics:
             "Bytes that are archived beside the objects they belong to.",
             totals["behind_bytes"],
         )
+        yield GaugeMetricFamily(
+            "transcriptd_oldest_behind_seconds",
+            "Since when the object that is behind longest is; 0 where there is none.",
+            totals["oldest_behind_s"] or 0.0,
+        )
 
     def _archiving(self) -> Iterator[Metric]:
         status = self._report.status

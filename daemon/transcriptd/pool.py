@@ -81,9 +81,12 @@ class Pool:
         self._changed.set()
 
     def settle(self, session: Session, *, within: float = 0.0) -> None:
-        """Give a session a settled turn in so many seconds: its last one may not have come."""
-        self._settling.touch(session, self._clock(), within=within)
-        self._changed.set()
+        """Give a session a settled turn in so many seconds at most: its last may not have come."""
+        now = self._clock()
+        due = self._settling.due(session)
+        if due is None or now + within < due:
+            self._settling.touch(session, now, within=within)
+            self._changed.set()
 
     def hurry(self, *, seal: bool = False) -> None:
         """Make everything due now: what waits, what is settling, what rests after a failure.
@@ -166,6 +169,8 @@ class Pool:
         since = self._debounce.waiting_since(session) or self._clock()
         self.working_since[session] = self._clock()
         turn = Turn(session, since, session in self._settled, session in self._sealing)
+        self._settled.discard(session)  # what is asked for from now on is for the next turn
+        self._sealing.discard(session)
         try:
             settle_in = await until_done(
                 lambda: self._attempt(turn),
@@ -173,10 +178,6 @@ class Pool:
                 before_pause=lambda error, pause_s: self._on_failure(session, error, pause_s),
                 sleep=lambda pause_s: self._rest(session, pause_s),
             )
-            if turn.settled:
-                self._settled.discard(session)
-            if turn.sealing:
-                self._sealing.discard(session)
             if settle_in is not None:
                 self._settle_later(session, settle_in)
         finally:
@@ -202,5 +203,7 @@ class Pool:
             self.working_since[session] = self._clock()
 
     def _settle_later(self, session: Session, quiet_s: float) -> None:
-        if quiet_s >= SETTLED_S or session not in self._settling:
+        if quiet_s >= SETTLED_S:  # every change puts it off
             self._settling.touch(session, self._clock(), within=quiet_s)
+        else:
+            self.settle(session, within=quiet_s)

@@ -318,8 +318,12 @@ class Reconciler:
         return Standing(tails, found.meta is None, contested=bool(others), used=found.used)
 
     def _garbage(self, key: str, found: Survey) -> tuple[Garbage, ...]:
-        """Name the segments that a crash left behind after they were folded."""
-        closed = (s for s in found.tails.segments if s.generation <= found.closed)
+        """Name the segments that a crash left behind after they were folded.
+
+        As long as the base is of their generation, they are what readers find behind it.
+        """
+        current = found.meta.generation if found.meta else 0
+        closed = (s for s in found.tails.segments if s.generation <= min(found.closed, current - 1))
         prefix = self._names.prefix
         return (
             *(Garbage(segment, key) for segment in found.chain.folded),

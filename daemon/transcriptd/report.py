@@ -7,6 +7,8 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
     state       starting | ready | stopping | disabled
     archive     place, kind (s3 | local | disabled), guarantees {feature: how it is kept}
     totals      sessions, states {state: sessions}, records, bytes (archived and still held),
+                bases_behind (sessions whose base has not taken in its tail), behind_bytes (the
+                length of those tails), oldest_behind_s | null (since how long the first of them),
                 backlog (sessions that wait or are at work), oldest_unarchived_s | null,
                 archived, failed_attempts (since the start), last_archived_at | null
     store       state (ok | failing | disabled), error | null, in_flight, limit, next_attempt_in_s,
@@ -14,9 +16,13 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
     watch       [{source, roots [{path, present}], files, polling}]
     degraded    [{reason, since, message, hint}]
     sessions    [{id, source, path, state, reason, message, since, records, bytes, generation,
-                key | null, oldest_unarchived_s | null}]: those that are not `current`, or all
+                key | null, sent_bytes (of its current generation), behind_bytes, behind_since
+                | null, oldest_unarchived_s | null, requests (to the store, since the start)}]:
+                those that are not `current`, or all
 
-A session's `oldest_unarchived_s` is the age of its oldest change that is not in the archive.
+A session's `oldest_unarchived_s` is the age of its oldest change that is not in the archive. What
+is behind is archived, beside the object that `key` names. While no daemon runs, there is what the
+journal alone can tell.
 """
 
 from __future__ import annotations
@@ -42,7 +48,6 @@ if TYPE_CHECKING:
     from transcriptd.stores import Store
 
 SCHEMA = 1
-_LOOKED_UP_SINGLY = 200
 _UNARCHIVED = {State.PENDING, State.UPLOADING, State.RETRYING, State.QUARANTINED}
 
 
@@ -101,6 +106,7 @@ class Totals(TypedDict):
     bytes: int
     bases_behind: int
     behind_bytes: int
+    oldest_behind_s: float | None
     backlog: int
     oldest_unarchived_s: float | None
     archived: int
@@ -183,7 +189,7 @@ class Report:
         self, live: Mapping[Session, Standing], *, everything: bool
     ) -> dict[Session, Record]:
         journal = self._daemon.journal
-        if everything or len(live) > _LOOKED_UP_SINGLY:
+        if everything:
             return {record.session: record for record in journal.everything()}
         found = ((session, journal.record(session)) for session in live)
         return {session: record for session, record in found if record is not None}
@@ -211,6 +217,7 @@ class Report:
             "bytes": known["bytes"],
             "bases_behind": known["behind"],
             "behind_bytes": known["behind_bytes"],
+            "oldest_behind_s": _oldest_behind(self._daemon.journal),
             "backlog": len(waiting),
             "oldest_unarchived_s": oldest,
             "archived": status.events["archived"],
@@ -264,6 +271,7 @@ def without_daemon(config: Config, journal: Journal, *, everything: bool) -> dic
             "bytes": known["bytes"],
             "bases_behind": known["behind"],
             "behind_bytes": known["behind_bytes"],
+            "oldest_behind_s": _oldest_behind(journal),
         },
         "sessions": [
             _session(record.session, standings[record.session], record, {})
@@ -275,6 +283,12 @@ def without_daemon(config: Config, journal: Journal, *, everything: bool) -> dic
 def printable(path: os.PathLike[str] | str) -> str:
     """Return a path as text that can be encoded, whatever bytes its name has."""
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _oldest_behind(journal: Journal) -> float | None:
+    """Return since how many seconds the base that is behind longest is."""
+    since = journal.behind_since()
+    return None if since is None else round(max(0.0, time() - since), 3)
 
 
 def _by_id(row: tuple[Session, Standing]) -> tuple[str, str]:

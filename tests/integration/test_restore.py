@@ -19,7 +19,7 @@ import pytest
 from tests.daemon import running
 from tests.documents import conversation, document, history, save
 from tests.home import PATIENCE_S, Home
-from tests.kept import KeptInBucket, KeptInDirectory, history_of
+from tests.kept import KeptInBucket, KeptInDirectory
 from tests.proxy import ACCESS_DENIED, in_thread
 from tests.servers import create_bucket
 
@@ -84,11 +84,11 @@ async def test_one_command_brings_everything_back_and_the_daemon_goes_on(
         await daemon.current(len(SESSIONS))
         longer = [*SESSIONS["s3"], *conversation(2, about="tests")]
         save(new.sessions, document(longer, "s3"))
-        await daemon.reports(lambda s: any(x["records"] == len(longer) for x in s["sessions"]))
-        assert (await daemon.sync()).json()["left"] == []
-    store = kept(new, servers)
-    assert history_of(store, "s3") == history(longer)
-    assert not [key for key in store.listing() if "/.conflicts/" in key]
+        size = len(history(longer))
+        await daemon.logged("session.archived", session="s3", length_bytes=size)
+    told = await asyncio.to_thread(new.run, "cat", "s3")
+    assert told.out.encode() == history(longer)
+    assert not [key for key in kept(new, servers).listing() if "/.conflicts/" in key]
 
 
 def test_killed_in_the_middle_it_goes_on_where_it_was(new: Home) -> None:

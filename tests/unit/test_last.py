@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +21,7 @@ from transcriptd.sources.codetether import CodeTether
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 PREFIX = "history/"
 KEY = history_key(PREFIX, "s")
@@ -61,7 +61,7 @@ class Here:
 
     def last(self, workspace: Path) -> str | None:
         found = last_here(self.source, workspace, self.newest, max_document=MIB)
-        return found and found.session_id
+        return found.session_id if found else None
 
 
 @pytest.fixture

@@ -113,6 +113,9 @@ class Archiving(RuleBasedStateMachine):
         if written:
             self.bucket.overwrite(KEY, content(written))
             self.is_disturbed = True
+            if all(self.has_written):  # neither knows what the other lost
+                for machine in self.machines:
+                    self.bucket.ledger.forgotten(machine.names.writer)
             self.unseen = [True, True]
 
     @rule(by=who, kind=kinds)
@@ -280,7 +283,7 @@ class Archiving(RuleBasedStateMachine):
             asked = machine.store.log[before:]
             if any(o.name in {"put", "compose"} and o.key == KEY for o in asked):
                 self.unseen[by], self.unseen[1 - by] = False, True
-                self.has_written[by] = True
+            self.has_written[by] |= any(o.name in {"put", "compose"} for o in asked)
             assert len(asked) <= MOST_REQUESTS
         return True
 

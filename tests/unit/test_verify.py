@@ -490,6 +490,18 @@ async def test_segments_that_stand_elsewhere_by_now_take_room_and_nothing_is_wro
         assert look.verdicts[0].is_well
 
 
+async def test_a_segment_of_a_finished_generation_with_other_bytes_is_found_by_reading(
+    machine: Machine, bucket: Bucket
+) -> None:
+    await grow(machine, 2, 3)
+    ((segment, left),) = ((key, bucket.objects[key]) for key in segments(bucket))
+    await grow(machine, 2, about="a second attempt")
+    bucket.objects[segment] = Object(flipped(left.body), left.metadata)
+    assert (await verify(bucket, machine)).found == [(What.LEFTOVER, segment)]
+    look = await verify(bucket, machine, depth="deep")
+    assert look.found == [(What.LEFTOVER, segment), (What.ORPHAN, segment)]
+
+
 async def test_finished_generations_without_a_base_are_orphans(
     machine: Machine, bucket: Bucket, depth: str
 ) -> None:
@@ -762,6 +774,7 @@ async def _live(home: Path, done: list[tuple[str, int, list[str]]]) -> None:
         machines, held = (first, other), [["a"], ["b"]]
         for what, by, new in done:
             machine = machines[by]
+            machine.forget()  # who writes without looking at the other finds out later
             if what == "move home":
                 held[by] = held[1 - by]
             elif what == "rewrite":

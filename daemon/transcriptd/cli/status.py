@@ -42,6 +42,22 @@ Examples:
   transcriptd status
   transcriptd status --watch
   transcriptd status --json | jq '.sessions[] | select(.state != "current")'
+
+\b
+The JSON object (times in Unix seconds, durations in seconds, sizes in bytes):
+  schema, version, pid, started_at, state, machine, max_age
+  stale     true where it is the journal's: as of the last stop, with less in it
+  archive   place, kind, guarantees
+  totals    sessions, states, records, bytes, backlog, oldest_unarchived_s,
+            bases_behind, behind_bytes, oldest_behind_s,
+            archived, failed_attempts, last_archived_at
+  store     state, error, in_flight, limit, next_attempt_in_s,
+            requests [op, outcome, count], sent_bytes, received_bytes
+  watch     [source, roots, files, polling]
+  degraded  [reason, since, message, hint]
+  sessions  [id, source, path, state, reason, message, since, records, bytes,
+            generation, key, requests, sent_bytes, behind_bytes, behind_since,
+            oldest_unarchived_s]
 """,
 )
 @click.option("--watch", is_flag=True, help="Show it anew each second until interrupted.")
@@ -49,6 +65,9 @@ Examples:
 @config_option
 def command(config: Config, *, watch: bool, as_json: bool) -> None:
     """Show what is archived, what waits, and what is wrong.
+
+    What is "behind" is archived, too: beside the object that it belongs to, which takes it in
+    after a while (seal.max_lag at the latest). Only a reader that knows that object alone lacks it.
 
     Exit status 1 while no daemon runs; then what the journal knows is shown.
     """
@@ -148,6 +167,8 @@ def _lines(document: dict[str, Any], socket: str) -> Iterator[tuple[str, str, st
     if last := totals.get("last_archived_at"):
         archived += f", the last {duration(time.time() - last)} ago"
     yield "archived", archived, ""
+    if said := "; ".join(_traffic(document)):
+        yield "store", said, ""
     if oldest := totals.get("oldest_unarchived_s"):
         yield "oldest", f"something has been waiting for {duration(oldest)}", "yellow"
     for watch in document.get("watch", ()):
@@ -161,6 +182,17 @@ def _lines(document: dict[str, Any], socket: str) -> Iterator[tuple[str, str, st
         yield "degraded", f"{trouble['reason']} for {since}: {trouble['message']}", _ALARMING
         if trouble["hint"]:
             yield "", f"→ {trouble['hint']}", "yellow"
+
+
+def _traffic(document: dict[str, Any]) -> Iterator[str]:
+    """Yield what was sent, and how far the objects are behind what is archived."""
+    store, totals = document.get("store", {}), document["totals"]
+    if "requests" in store:
+        requests = _many(sum(row["count"] for row in store["requests"]), "request", "requests")
+        yield f"{requests}, {size(store['sent_bytes'])} sent"
+    if behind := totals.get("bases_behind"):  # a daemon of an earlier version does not say
+        bases, by = _many(behind, "base", "bases"), size(totals["behind_bytes"])
+        yield f"{bases} behind by {by}, for up to {duration(totals['oldest_behind_s'])}"
 
 
 def _roots(watch: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -10,11 +10,13 @@ import secrets
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
+from transcriptd.doctor import guarantees
 from transcriptd.doctor.finding import Finding, Level, counted
 from transcriptd.errors import AccessDenied, ConditionFailed, StoreError, Unsupported
 from transcriptd.layout import probe_prefix
 from transcriptd.stores import Absent, Matches
 from transcriptd.stores.local import open_store as open_local
+from transcriptd.stores.outcome import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -23,15 +25,17 @@ if TYPE_CHECKING:
     from transcriptd.stores import Condition, Store
 
 _SECTION = "archive"
+_DENIED = outcome_of(AccessDenied())
 _PATIENCE_S = 60.0
 _SKEW_S = 30.0
 _OTHER_TAG = "0" * 32
 _METADATA = {"td-format": "1", "td-doctor": "scratch"}
 _DEFAULT_PREFIX = "history/"
-_EXPLAINED = {
-    "if_none_match": "what is absent is made only once",
-    "if_match": "only what is known is replaced",
-    "etag_is_md5": "the answer to a write proves what was stored",
+_IN_PARTS = "copy_parts"
+_NICE_TO_HAVE = {
+    "abort_upload": "s3:AbortMultipartUpload",
+    "list_parts": "s3:ListMultipartUploadParts",
+    "list_uploads": "s3:ListBucketMultipartUploads",
 }
 
 
@@ -52,7 +56,9 @@ async def examine(
         written = True
     if written:
         yield await _bounded("remove", _remove(trip))
-        for finding in _guarantees(store):
+        if _IN_PARTS in store.guarantees:
+            yield await _bounded("parts", _parts(trip))
+        for finding in guarantees.explain(store.guarantees):
             yield finding
 
 
@@ -162,38 +168,53 @@ async def _list(trip: _Trip) -> Finding:
     try:
         keys = {entry.key async for entry in trip.store.list(trip.key)}
     except AccessDenied as error:
-        return Finding(_SECTION, Level.WARN, "list", str(error), "grant s3:ListBucket")
+        return await _without_listing(trip, error)
     if trip.key not in keys:
         return Finding(_SECTION, Level.WARN, "list", "listings lag behind what is written")
     return Finding(_SECTION, Level.OK, "list", "what was written is listed")
+
+
+async def _without_listing(trip: _Trip, refused: AccessDenied) -> Finding:
+    """Say what is not to be had without it. AWS does not even say then that a key is absent."""
+    hint = "grant s3:ListBucket"
+    try:
+        await trip.store.head(f"{trip.key}-absent")
+    except AccessDenied:
+        message = f"{refused}; nor is it said what is absent, so that no new session is archived"
+        return Finding(_SECTION, Level.FAIL, "list", message, hint)
+    message = (
+        f"{refused}: whole objects are kept and no tails, so that each save sends its session "
+        "again; and what is archived cannot be listed"
+    )
+    return Finding(_SECTION, Level.WARN, "list", message, hint)
 
 
 async def _remove(trip: _Trip) -> Finding:
     try:
         await trip.store.delete(trip.key)
     except AccessDenied as error:
-        return Finding(
-            _SECTION, Level.WARN, "remove", str(error), "grant s3:DeleteObject below .tail/"
-        )
+        message = f"{error}: folded segments stay below .tail/. Nothing is wrong, they take room"
+        hint = "grant s3:DeleteObject below .tail/ to have it back"
+        return Finding(_SECTION, Level.OK, "remove", message, hint)
     if await trip.store.head(trip.key) is not None:
         return Finding(_SECTION, Level.WARN, "remove", "what was removed is still there")
     return Finding(_SECTION, Level.OK, "remove", "done")
 
 
-def _guarantees(store: Store) -> list[Finding]:
-    findings = []
-    for name, word in store.guarantees.items():
-        means = _EXPLAINED.get(name, name)
-        if word == "honoured":
-            findings.append(Finding(_SECTION, Level.OK, name, f"{word}: {means}"))
-        elif name == "etag_is_md5":
-            message = f"{word}: each write is looked at again instead"
-            findings.append(Finding(_SECTION, Level.OK, name, message))
-        else:
-            message = f"{word}: two writers at the same moment could overwrite each other"
-            hint = "let one machine write to a prefix; each write looks first all the same"
-            findings.append(Finding(_SECTION, Level.WARN, name, message, hint))
-    return findings
+async def _parts(trip: _Trip) -> Finding:
+    """Have uploads in parts tried, and look which of the rights around them are missing."""
+    await trip.store.copies()
+    await trip.store.discard_uploads(trip.key)
+    asked = trip.store.traffic.requests
+    lacking = [right for op, right in _NICE_TO_HAVE.items() if (op, _DENIED) in asked]
+    if not lacking:
+        return Finding(_SECTION, Level.OK, "parts", "uploads in parts were tried")
+    message = (
+        f"no right to {', '.join(lacking)}: nothing is wrong, but what an interrupted upload "
+        "leaves behind takes room until the store removes it"
+    )
+    hint = "grant it, or have the bucket abort unfinished uploads after a day"
+    return Finding(_SECTION, Level.OK, "parts", message, hint)
 
 
 def _below(key: str, prefix: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transcriptd.tail import Segment
     from transcriptd.verify.look import Found
 
-_KEEP = "verify changes nothing; keep what is there, and look who else writes to this archive"
+KEEP = "verify changes nothing; keep what is there, and look who else writes to this archive"
 _UPDATE = "a later transcriptd may have written it: check with that version"
 RESTORE = "bring the object back from a backup, or from an earlier version if the bucket keeps them"
 _STRAY = "readers stop before it; look who else writes to this stream"
@@ -67,11 +67,11 @@ def _base(found: Found, *, is_adopted: bool) -> Iterator[Finding]:
 def _length(key: str, head: Head, meta: Meta) -> Iterator[Finding]:
     if head.size < meta.length:
         yield Finding(
-            What.LENGTH, key, f"{head.size:,} bytes stand there where {meta.length:,} should", _KEEP
+            What.LENGTH, key, f"{head.size:,} bytes stand there where {meta.length:,} should", KEEP
         )
     elif head.size > meta.length:
         message = f"{head.size:,} bytes stand there; its metadata say {meta.length:,}"
-        yield Finding(What.LENGTH, key, message, _KEEP)
+        yield Finding(What.LENGTH, key, message, KEEP)
 
 
 def _untold(key: str, head: Head, name: str) -> Finding:
@@ -101,7 +101,7 @@ def _numbers(prefix: str, found: Found) -> Iterator[Finding]:
     for number in sorted(found.closed):
         if number > current:
             message = f"generation {number} is finished, and the base is of generation {current}"
-            yield Finding(What.NUMBER, found.keys[number], message, _KEEP)
+            yield Finding(What.NUMBER, found.keys[number], message, KEEP)
 
 
 def _nowhere(prefix: str, found: Found, first: int, last: int) -> Finding:
@@ -120,7 +120,7 @@ def _finished(key: str, number: int, head: Head) -> Iterator[Finding]:
         return
     if meta.generation != number:
         message = f"it lies there as generation {number} and says that it is {meta.generation}"
-        yield Finding(What.NUMBER, key, message, _KEEP)
+        yield Finding(What.NUMBER, key, message, KEEP)
     yield from _length(key, head, meta)
 
 
@@ -168,15 +168,15 @@ def _orphans(prefix: str, found: Found) -> Iterator[Finding]:
             continue
         what = f"{_counted(beyond, 'tail segment')} of generation {number}, which "
         what += f"is finished with {size:,} bytes" if kept else "has no base"
-        yield Finding(What.ORPHAN, beyond[0].key, what, _KEEP)
+        yield Finding(What.ORPHAN, beyond[0].key, what, KEEP)
     if found.head is not None:
         return
     if found.closed:
         what = f"{_counted(found.closed, 'finished generation')} of a stream that has no base"
-        yield Finding(What.ORPHAN, found.keys[min(found.closed)], what, _KEEP)
+        yield Finding(What.ORPHAN, found.keys[min(found.closed)], what, KEEP)
     document = document_of(prefix, found.key)
     if found.has & Has.DOCUMENT and document:
-        yield Finding(What.ORPHAN, document, "a session.json without lines beside it", _KEEP)
+        yield Finding(What.ORPHAN, document, "a session.json without lines beside it", KEEP)
 
 
 def _leftover(segments: Sequence[Segment], held_by: str) -> Iterator[Finding]:

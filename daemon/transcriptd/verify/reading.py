@@ -11,7 +11,7 @@ from transcriptd.compare import digest_of
 from transcriptd.digest import Digester
 from transcriptd.errors import NotFound, Superseded
 from transcriptd.layout import META_PREFIX, Meta, document_digest
-from transcriptd.verify.audit import RESTORE, foreign_segment
+from transcriptd.verify.audit import KEEP, RESTORE, foreign_segment
 from transcriptd.verify.finding import Finding, What
 from transcriptd.verify.inventory import Has
 from transcriptd.verify.places import document_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeVar
 
     from transcriptd.stores import Store
+    from transcriptd.tail import Segment
     from transcriptd.verify.look import Found
 
     T = TypeVar("T")
@@ -65,6 +66,11 @@ async def read(
             continue  # it has been said
         if await ask(partial(digest_of, store, key, None, head.etag)) != meta.digest:
             findings.append(_other_bytes(key, f"generation {number} is"))
+    for segment, holder in _leftovers(found):
+        same = await ask(partial(_is_held, store, segment, holder))
+        if not same:
+            message = f"a tail segment, and {holder} has other bytes in its place"
+            findings.append(Finding(What.ORPHAN, segment.key, message, KEEP))
     document = document_of(prefix, found.key) if found.has & Has.DOCUMENT else None
     if document:
         findings += await ask(partial(_read_document, store, document))
@@ -105,6 +111,32 @@ def _faults(found: Found, known: dict[int, str], faults: list[Stray]) -> Iterato
     for fault in faults:
         if fault.reason == "other_bytes_before_it":
             yield foreign_segment(fault.key)
+
+
+def _leftovers(found: Found) -> Iterator[tuple[Segment, str]]:
+    """Yield segments that should stand elsewhere by now, each with the key of what holds them."""
+    for segment in found.chain.folded:
+        yield segment, found.key
+    for segment in found.tails.segments:
+        kept = found.closed.get(segment.generation)
+        if kept and segment.generation != found.generation and segment.end <= kept.size:
+            yield segment, found.keys[segment.generation]
+
+
+async def _is_held(store: Store, segment: Segment, holder: str) -> bool:
+    try:
+        left = await _range_digest(store, segment.key, 0, segment.end - segment.start)
+    except NotFound:
+        return True  # its writer has removed it
+    return left == await _range_digest(store, holder, segment.start, segment.end)
+
+
+async def _range_digest(store: Store, key: str, start: int, end: int) -> str:
+    digester = Digester()
+    async with store.read(key, start, end) as reading:
+        async for chunk in reading.chunks:
+            digester.update(chunk)
+    return digester.hexdigest()
 
 
 async def _read_document(store: Store, key: str) -> list[Finding]:
