@@ -15,7 +15,7 @@ import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from tests.servers.request import send
+from tests.kept import KeptInBucket, history_of
 from transcriptd import client
 
 if TYPE_CHECKING:
@@ -85,10 +85,13 @@ class Daemon:
     async def ask(self, target: str) -> client.Answer:
         return await asyncio.to_thread(client.get, self.socket, target)
 
-    async def sync(self, within: float = PATIENCE_S) -> client.Answer:
-        """Make everything due now, and wait until it is archived."""
+    async def sync(self, within: float = PATIENCE_S, *, seal: bool = False) -> client.Answer:
+        """Make everything due now, and wait until it is archived.
+
+        `seal`: each base is to hold all of it.
+        """
         return await asyncio.to_thread(
-            client.post, self.socket, f"/sync?timeout={within}", within + 5
+            client.post, self.socket, f"/sync?timeout={within}&seal={seal:d}", within + 5
         )
 
     async def state_of(self, session_id: str) -> dict[str, Any]:
@@ -111,6 +114,17 @@ class Daemon:
         """Wait until there are that many sessions and all are archived."""
         return await self.reports(
             lambda s: s["totals"]["sessions"] == s["totals"]["states"]["current"] == sessions
+        )
+
+    async def archives(self, session_id: str, length: int, state: str = "current") -> None:
+        """Wait until just that many bytes of a session are archived, by an event or a scan."""
+        wanted = (state, length)
+        await self.reports(
+            lambda said: [
+                each
+                for each in said["sessions"]
+                if each["id"] == session_id and (each["state"], each["bytes"]) == wanted
+            ]
         )
 
     async def degraded(self, *reasons: str) -> None:
@@ -182,11 +196,12 @@ async def running(
         await daemon.kill()
 
 
-def archived(server: Server, session_id: str, name: str = "history.jsonl") -> bytes | None:
-    """Return what stands under a session's key on a server, asked without our code."""
-    return stored(server, f"history/{session_id}/{name}")
+def archived(server: Server, session_id: str) -> bytes | None:
+    """Return a session's history on a server, its tail included, read without our code."""
+    return history_of(KeptInBucket(server), session_id)
 
 
 def stored(server: Server, key: str) -> bytes | None:
-    status, body = send(server, "GET", f"/{server.bucket}/{key}")
-    return body if status == 200 else None
+    """Return one object on a server."""
+    found = KeptInBucket(server).look(key)
+    return found.body if found else None

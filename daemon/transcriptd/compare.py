@@ -76,8 +76,6 @@ class Comparison:
         if walked.relation is not Relation.EXTENDS:
             return replace(base, relation=walked.relation, writer=last)
         ahead = [s.end for s in (*content, *found.chain.astray) if s.start >= walked.end]
-        if (meta.generation, walked.end) in found.tails.stops:
-            ahead.append(walked.end)
         records = base.records
         digest = base.digest
         if known and known.length == walked.end:
@@ -93,6 +91,7 @@ class Comparison:
             digest=digest,
             segments=walked.segments,
             blocked_to=max(ahead, default=None),
+            is_stopped=(meta.generation, walked.end) in found.tails.stops,
         )
 
     async def _compare_base(
@@ -132,7 +131,7 @@ class Comparison:
             zip(starts, await asyncio.to_thread(digests, self._content, starts), strict=True)
         )
         for segment in todo:
-            if segment.start >= size:
+            if segment.start > size:
                 return replace(walked, relation=Relation.BEHIND)
             meta, body = await read_segment(self._store, segment)
             if meta is None or meta.pre != before[segment.start]:

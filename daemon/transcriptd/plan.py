@@ -89,13 +89,16 @@ class Manner:
 Action = Preserve | KeepForeign | PutBase | PutTail | Seal
 
 
-def is_apart(generation: int) -> bool:
-    """Say whether the bases of a generation get ETags of another kind than its neighbours'.
+def is_apart(replaced: str, *, flip: bool) -> bool:
+    """Say whether a base is written as an upload in parts also where it is small.
 
-    An undo may lead to just the bytes that the base before had. With the same ETag, a late request
-    that was meant for that base, or another writer's, would find the new one and overwrite it.
+    Such an upload has an ETag of its own kind. An undo may lead to just the bytes that the base
+    before had, and a base of another writer is made ours without a change: with the same ETag, a
+    late request that was meant for the old base would find the new one. So the kind changes with
+    the generation and the writer, and stays within.
     """
-    return generation % 2 == 1
+    is_in_parts = "-" in replaced
+    return bool(replaced) and is_in_parts != flip
 
 
 def plan(
@@ -156,7 +159,8 @@ class Remote:
     was compared with last: where the two differ, that is what differs. `records`, `length` and
     `digest` describe the part of the source that equals the archive's, where the source extends
     it; `base_length` and `segments` how that lies there. `blocked_to`: something that is no
-    content lies in the way of the tail, up to this byte; `None`: nothing. `tail_says` matters where
+    content lies in the way of the tail, up to this byte; `None`: nothing.
+    `is_stopped`: the generation ends here. `tail_says` matters where
     the base is somebody else's now.
     """
 
@@ -170,6 +174,7 @@ class Remote:
     base_length: int
     segments: int = 0
     blocked_to: int | None = None
+    is_stopped: bool = False
     tail_says: TailSays = TailSays.NOTHING
 
 
@@ -251,6 +256,8 @@ def settle(
     match remote.relation:
         case Relation.BEHIND:
             return Wait()
+        case Relation.EXTENDS if remote.is_stopped and remote.length < length:
+            return close
         case Relation.EXTENDS if remote.blocked_to is not None and remote.blocked_to > length:
             return close
         case Relation.EXTENDS if remote.blocked_to is not None and remote.length < length:
@@ -265,7 +272,7 @@ def _settle_foreign(remote: Remote, generation: int, going_on: _GoingOn) -> Sett
     match remote.relation:
         case Relation.BEHIND:
             return Wait()
-        case Relation.EXTENDS:
+        case Relation.EXTENDS if remote.tail_says is not TailSays.CONTRADICTS:
             return Continue(going_on.from_here(remote, generation))
     return Begin((KeepForeign(remote.etag), PutBase(generation, replaces=remote.etag)))
 

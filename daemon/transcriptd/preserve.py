@@ -14,7 +14,6 @@ from transcriptd.compare import Whole, digest_of, read_whole
 from transcriptd.errors import ConditionFailed, Damaged, StoreError, Superseded, Unsupported
 from transcriptd.journal import Target, because
 from transcriptd.layout import Meta, SegmentMeta, foreign_key, generation_key, segment_key
-from transcriptd.plan import is_apart
 from transcriptd.stores import Absent, Matches, Stored
 from transcriptd.survey import survey
 from transcriptd.tail import chain
@@ -110,7 +109,7 @@ class Keeper:
             _pieces(key, head, whole),
             _meta(staged, session),
             Matches(head.etag),
-            apart=is_apart(cursor.generation),
+            apart="-" in head.etag,  # of the same kind: `upload`
         )
         if await digest_of(self._store, key, None, sealed.etag) != cursor.digest:
             raise Damaged("the sealed base is not what it was made of")

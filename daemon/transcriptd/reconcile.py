@@ -16,39 +16,32 @@ from transcriptd.claim import put_claim, taken_over
 from transcriptd.compare import Comparison, digest_of, read_segment
 from transcriptd.digest import digests
 from transcriptd.errors import Behind, Superseded
-from transcriptd.journal import because
 from transcriptd.layout import conflict_key, generation_key
-from transcriptd.model import Cursor
 from transcriptd.plan import (
     SMALL,
     Claimant,
     Continue,
     Manner,
-    Preserve,
     PutBase,
-    PutTail,
     Relation,
-    Seal,
     StepAside,
     Wait,
     plan,
     settle,
 )
+from transcriptd.staged import StagedWork
 from transcriptd.survey import Survey, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transcriptd.journal import Journal, Target, Transaction
-    from transcriptd.layout import Meta, Names
-    from transcriptd.model import Session
+    from transcriptd.journal import Journal
+    from transcriptd.layout import Names
+    from transcriptd.model import Cursor, Session
     from transcriptd.plan import Action, Remote, Settlement
     from transcriptd.snapshot import Look
-    from transcriptd.stores import Head, Store
+    from transcriptd.stores import Store
     from transcriptd.tail import Segment
-
-OPS = {"put_base": PutBase, "put_tail": PutTail, "seal": Seal, "preserve": Preserve}
-"""Under which names actions stand in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +101,7 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._journal = journal
+        self._staged = StagedWork(journal)
         self._names = names
         self._tails = tails
         self._small = small
@@ -122,33 +116,32 @@ class Reconciler:
         spoilt = await self._spoilt(look, found, key)
         if spoilt is not None:  # the source still has what was meant to lie there
             return self._decision(key, cursor, (spoilt,), found)
-        settled = await self._settle_base(look.snapshot.session, key, found, cursor)
+        session = look.snapshot.session
+        settled = await self._staged.settle_base(session, key, found, cursor)
         extends = look.extends if settled is cursor else await _extends(look, settled)
         cursor = settled
         known = cursor if cursor and _is_known(found, cursor) else None
         if known and await self._is_all_ours(look, known, found, extends=extends):
             claimed = await self._claim(key, found)
-            await self._settle_tail(look.snapshot.session, known, found)
+            await self._staged.settle_tail(session, known, found)
             return await self._go_on(look, known, claimed, extends=extends)
         comparison = Comparison(self._store, look)
         remote = await comparison.with_archive(key, found, known if extends else None)
         settlement = await self._settle(look, cursor, found, remote, key, extends=extends)
         if isinstance(settlement, StepAside):
-            for staged in self._journal.open_transactions(look.snapshot.session):
-                detail = "another writer was there first"
-                await self._reject(look.snapshot.session, staged, "provenance_fail", detail)
+            await self._staged.reject_all(session, "another writer was there first")
             aside = conflict_key(self._names.prefix, key, self._names.writer)
             return await self.ask(look, None, aside)
         if isinstance(settlement, Wait):
-            await self._reject_unplanned(look.snapshot.session, ())
+            await self._staged.reject_unplanned(session, ())
             raise Behind("the archive holds more than this file; nothing is written")
         claimed = await self._claim(key, found, remote.writer if remote else "")
         if isinstance(settlement, Continue):
             adopted = settlement.cursor
-            await self._adopt(look.snapshot.session, key, cursor, adopted)
+            await self._staged.adopt(session, cursor, adopted)
             decision = await self._go_on(look, adopted, claimed, extends=True)
         else:
-            await self._reject_unplanned(look.snapshot.session, settlement.actions)
+            await self._staged.reject_unplanned(session, settlement.actions)
             decision = self._decision(key, cursor, settlement.actions, claimed)
         overwritten = found.head is not None and found.meta is None and cursor is not None
         return replace(decision, overwritten=overwritten)
@@ -156,13 +149,8 @@ class Reconciler:
     async def settle_without_source(self, session: Session) -> None:
         """Settle what was staged for a session whose file is gone or empty."""
         for staged in self._journal.open_transactions(session):
-            target = staged.target
-            found = await survey(self._store, self._names.prefix, target.key)
-            cursor = _reached(staged, found)
-            if cursor or _stands(staged, found):
-                await self._journal.commit(staged.txn, session, cursor)
-            else:
-                await self._reject(session, staged, "invariant_violation", "the source is gone")
+            found = await survey(self._store, self._names.prefix, staged.target.key)
+            await self._staged.settle_without_source(session, staged, found)
 
     async def _survey(self, key: str, *, is_new: bool) -> Survey:
         """Look at the archive; where nothing is there yet, with our claim beside it already."""
@@ -190,10 +178,7 @@ class Reconciler:
         head, meta = found.head, found.meta
         if head is None or meta is None:
             return None
-        session = look.snapshot.session
-        open_ones = self._journal.open_transactions(session)
-        put = [each.target for each in open_ones if each.action in {"put_base", "seal"}]
-        if not any(target.key == key and _is_target(meta, target) for target in put):
+        if not self._staged.is_base(look.snapshot.session, key, meta):
             return None
         if look.snapshot.content.size < meta.length:
             return None
@@ -203,24 +188,6 @@ class Reconciler:
         if await digest_of(self._store, key, None, head.etag) == meta.digest:
             return None
         return PutBase(meta.generation, replaces=head.etag)
-
-    async def _settle_base(
-        self, session: Session, key: str, found: Survey, cursor: Cursor | None
-    ) -> Cursor | None:
-        """Settle what was staged and took effect on whole objects; return the cursor since then."""
-        for staged in self._journal.open_transactions(session):
-            target = staged.target
-            if target.key != key:
-                continue
-            if staged.action == "preserve" and target.generation <= found.closed:
-                await self._journal.commit(staged.txn, session, None)
-            elif staged.action in {"put_base", "seal"}:
-                taken = _reached(staged, found)
-                if taken is not None:
-                    document = cursor.document_digest if cursor else ""
-                    cursor = replace(taken, document_digest=document)
-                    await self._journal.commit(staged.txn, session, cursor)
-        return cursor
 
     async def _is_all_ours(
         self, look: Look, cursor: Cursor, found: Survey, *, extends: bool
@@ -242,13 +209,6 @@ class Reconciler:
         if claimant.owns(other) or self._store.appends:
             return claimant
         return Claimant(self._names.writer, await taken_over(self._store, self._names, key))
-
-    async def _settle_tail(self, session: Session, cursor: Cursor, found: Survey) -> None:
-        """Settle a staged segment whose bytes the source no longer has, by its place alone."""
-        for staged in self._journal.open_transactions(session):
-            ours = staged.action == "put_tail" and staged.target.key == cursor.key
-            if ours and _stands(staged, found):
-                await self._journal.commit(staged.txn, session, None)
 
     async def _settle(
         self,
@@ -275,24 +235,9 @@ class Reconciler:
             now=self._clock(),
         )
 
-    async def _adopt(
-        self, session: Session, key: str, before: Cursor | None, adopted: Cursor
-    ) -> None:
-        """Go on from what was found, and commit what led there."""
-        for staged in self._journal.open_transactions(session):
-            target = staged.target
-            reached = (target.key, target.generation, target.length, target.digest) == (
-                key, adopted.generation, adopted.length, adopted.digest,
-            )  # fmt: skip
-            if reached and staged.action != "preserve":
-                await self._journal.commit(staged.txn, session, adopted)
-        if adopted != before:
-            await self._journal.save(session, adopted)
-
     async def _go_on(self, look: Look, cursor: Cursor, found: Survey, *, extends: bool) -> Decision:
-        staged = self._journal.open_transactions(look.snapshot.session)
         # A segment that was given up may still land: its place is taken before anything else.
-        under_way = any(each.action == "put_tail" for each in staged)
+        under_way = self._staged.has_segment(look.snapshot.session)
         actions = plan(
             cursor,
             look.snapshot.records,
@@ -304,7 +249,7 @@ class Reconciler:
                 0 if under_way else self._small, theirs=cursor.writer != self._names.writer
             ),
         )
-        await self._reject_unplanned(look.snapshot.session, actions)
+        await self._staged.reject_unplanned(look.snapshot.session, actions)
         return self._decision(cursor.key, cursor, actions, found)
 
     def _decision(
@@ -329,19 +274,6 @@ class Reconciler:
             *(Garbage(segment, key) for segment in found.chain.folded),
             *(Garbage(s, generation_key(prefix, key, s.generation)) for s in closed),
         )
-
-    async def _reject_unplanned(self, session: Session, actions: tuple[Action, ...]) -> None:
-        """Reject what was staged, took no effect, and is not what is to be done now."""
-        planned = {type(action) for action in actions}
-        for staged in self._journal.open_transactions(session):
-            if OPS[staged.action] not in planned:
-                detail = "it took no effect, and the session moved on"
-                await self._reject(session, staged, "invariant_violation", detail)
-
-    async def _reject(
-        self, session: Session, staged: Transaction, reason: str, detail: str
-    ) -> None:
-        await self._journal.reject(staged.txn, session, because(reason, detail))
 
 
 def _is_same(before: Survey, after: Survey) -> bool:
@@ -372,42 +304,3 @@ def _is_known(found: Survey, cursor: Cursor) -> bool:
     ends = {meta.length, *(segment.end for segment in found.chain.content)}
     wanted = (cursor.etag, cursor.generation, cursor.writer, cursor.base_length)
     return identity == wanted and cursor.length in ends
-
-
-def _reached(staged: Transaction, found: Survey) -> Cursor | None:
-    """Return the cursor of a staged base that provably stands there."""
-    if found.head is None or found.meta is None or staged.action not in {"put_base", "seal"}:
-        return None
-    return cursor_of(staged.target, found.head) if _is_target(found.meta, staged.target) else None
-
-
-def _stands(staged: Transaction, found: Survey) -> bool:
-    """Whether a staged segment or a finished generation stands there, by its place."""
-    target, generation = staged.target, found.meta.generation if found.meta else -1
-    if staged.action == "preserve":
-        return target.generation <= found.closed
-    at_end = (generation, found.chain.end) == (target.generation, target.length)
-    return staged.action == "put_tail" and at_end
-
-
-def _is_target(meta: Meta, target: Target) -> bool:
-    return (meta.generation, meta.length, meta.digest, meta.writer) == (
-        target.generation,
-        target.length,
-        target.digest,
-        target.writer,
-    )
-
-
-def cursor_of(target: Target, head: Head) -> Cursor:
-    """Return the cursor of a base that was just put, or found to be."""
-    return Cursor(
-        key=target.key,
-        generation=target.generation,
-        records=target.records,
-        length=target.length,
-        digest=target.digest,
-        etag=head.etag,
-        writer=target.writer,
-        sent=target.length,
-    )

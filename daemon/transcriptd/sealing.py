@@ -38,9 +38,9 @@ def is_due(cursor: Cursor, occasion: Occasion, now: float, *, max_lag: float, co
     if occasion is Occasion.NOW or now - cursor.behind_since >= max_lag:
         return True
     if occasion is Occasion.QUIET:
-        return cursor.sent + cost(cursor, copies=copies) + cursor.length <= (
-            _MOST_SENT * cursor.length
-        )
+        # What the store copies, a last seal does not send again.
+        last = 0 if is_copied(cursor, copies=copies) else cursor.length
+        return cursor.sent + cost(cursor, copies=copies) + last <= _MOST_SENT * cursor.length
     if cursor.segments < MANY_SEGMENTS:
         return False
     return cursor.tail_length >= cursor.base_length or is_copied(cursor, copies=copies)

@@ -83,7 +83,9 @@ def trusted(head: Head | None) -> Meta | None:
 
 
 def _chain(tails: Tails, head: Head | None, meta: Meta | None) -> Chain:
-    return chain(tails.of(meta.generation), head.size) if head and meta else Chain()
+    if head is None:
+        return Chain()
+    return chain(tails.of(meta.generation) if meta else (), head.size)
 
 
 async def _highest_closed(store: Store, prefix: str, key: str) -> int:

@@ -43,8 +43,9 @@ from transcriptd.plan import (
     plan,
 )
 from transcriptd.preserve import Keeper
-from transcriptd.reconcile import OPS, Decision, Reconciler, Standing, cursor_of
+from transcriptd.reconcile import Decision, Reconciler, Standing
 from transcriptd.sealing import COPYABLE
+from transcriptd.staged import OPS, cursor_of
 from transcriptd.stores import Absent, Fresh, Matches, Stored
 from transcriptd.survey import list_tails, survey, trusted
 from transcriptd.sweep import Sweeper
@@ -272,9 +273,8 @@ class Uploader:
         failpoint.reached("staged")
         meta = self._meta(target, session).encode()
         condition: Condition = Matches(action.replaces) if action.replaces else Absent()
-        # Of another writer's base it makes ours, which must show in the ETag.
-        theirs = before is not None and before.writer != self._names.writer
-        apart = is_apart(action.generation) != theirs
+        is_ours = before is not None and before.writer == self._names.writer
+        apart = is_apart(action.replaces, flip=not is_ours)
         try:
             head = await self._write(key, pieces, meta, condition, apart=apart)
         except Corrupted as error:

@@ -103,10 +103,12 @@ class Worker:
                     self._status.requests[turn.session] += account.requests
         except Unreadable as error:
             await self._quarantine(turn.session, before, stat, error)
+            return await self._keep_up(turn, before)
         except Vanished:
             await self._settle_gone(turn.session, before)
         except Behind as error:
             await self._wait_behind(turn.session, stat, str(error))
+            return await self._keep_up(turn, before)
         except Resting as error:
             self._status.set(turn.session, State.RETRYING, "foreign_writer", str(error))
             return error.seconds
@@ -186,10 +188,12 @@ class Worker:
             await self._journal.note(session, stat, state, reason=reason, message=message)
         if cursor is None:
             return None
+        left = seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
         if turn.settled:
-            return seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
+            return left
         has_document = cursor.document_digest not in {"", NO_DOCUMENT}
-        return SETTLED_S if has_document else _FIRST_DOCUMENT_S
+        quiet = SETTLED_S if has_document else _FIRST_DOCUMENT_S
+        return quiet if left is None else min(quiet, left)
 
     async def _quarantine(
         self, session: Session, before: Record | None, stat: Stat | None, error: Unreadable
@@ -216,6 +220,15 @@ class Worker:
         message = "" if before.cursor else "it was gone before anything of it was archived"
         self._status.set(session, State.SOURCE_GONE, "", message)
         await self._journal.note(session, None, State.SOURCE_GONE, message=message)
+
+    async def _keep_up(self, turn: Turn, before: Record | None) -> float | None:
+        """Seal in time also what cannot be read now; say in how many seconds that will be."""
+        cursor = before.cursor if before else None
+        left = cursor and seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
+        if cursor and left is not None and (turn.sealing or not left):
+            await self._seal_what_is_left(turn.session, cursor)
+            return None
+        return left or None
 
     async def _seal_what_is_left(self, session: Session, cursor: Cursor) -> None:
         """Let the base take in its tail although the source is gone: nothing more will come."""

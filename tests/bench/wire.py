@@ -1,8 +1,8 @@
 """What a growing session costs on the wire, beside writing it whole at each save.
 
-Requests and their bodies are counted by a proxy in front of a real server. Sessions are neither
-files nor JSON here, because the wire is measured and not parsing; everything from the worker on is
-the daemon's own. `tests/integration/test_wire.py` holds the figures to their budgets.
+Requests and their bodies are counted by a proxy in front of a real server; what the store finds out
+about that server, once in 30 days, is left out. `tests/integration/test_wire.py` holds the figures
+to their budgets.
 """
 
 from __future__ import annotations
@@ -10,43 +10,24 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
-from tests.contract.s3 import BLOCK, PREFIX, Generated, opened
+from tests.bench.growing import KEY, machine_of
+from tests.contract.s3 import Generated
 from tests.proxy import FaultProxy
 from tests.servers import create_bucket
 from tests.servers.request import send
-from transcriptd.budget import Budget
-from transcriptd.compare import digest_of
-from transcriptd.digest import Digester
-from transcriptd.gate import Gate
-from transcriptd.journal import Journal
-from transcriptd.layout import Names, history_key
-from transcriptd.model import Session, Snapshot, Stat
-from transcriptd.pool import SETTLED_S, Turn
-from transcriptd.snapshot import Look
-from transcriptd.sources.codetether import CodeTether
-from transcriptd.status import Status
-from transcriptd.survey import list_tails
-from transcriptd.upload import Uploader
-from transcriptd.worker import Worker
+from transcriptd.pool import SETTLED_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tests.exchange import Seen
     from tests.servers import Server
-    from transcriptd.model import Cursor
-    from transcriptd.stores.s3 import S3Store
 
 KB, MB, GB = 10**3, 10**6, 10**9
-_SESSION = Session("codetether", "s", "/nowhere", "s.json")
-_KEY = history_key(PREFIX, _SESSION.id)
-_MAX_LAG_S = 1800.0
 _SENT_UP_TO = GB  # beyond, what writing whole objects sends is added up
 
 
@@ -87,11 +68,15 @@ GROWTHS = (MEGABYTE, PAUSES, FIVE, FIFTY, APPEND)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What was sent: requests by what they are for, and the bytes of their bodies."""
+    """What was sent: requests by what they are for, and the bytes of their bodies.
+
+    Or what would have been: where not `is_sent`, it was added up.
+    """
 
     growth: Growth
     body_bytes: int
-    requests: Counter[str] = field(default_factory=Counter)
+    requests: Counter[str]
+    is_sent: bool = True
 
     @property
     def times(self) -> float:
@@ -106,7 +91,7 @@ class Cost:
 async def archive(server: Server, growth: Growth) -> Cost:
     """Archive a growing session; return what that took. Raises where something is not archived."""
     with tempfile.TemporaryDirectory(prefix="transcriptd-wire-") as home:
-        async with FaultProxy(server) as proxy, _machine(proxy.server, Path(home)) as machine:
+        async with FaultProxy(server) as proxy, machine_of(proxy.server, Path(home)) as machine:
             await machine.find_out()
             if growth.before:
                 await machine.save(growth.before)
@@ -124,16 +109,21 @@ async def archive(server: Server, growth: Growth) -> Cost:
 
 
 async def stay(server: Server, growth: Growth, idle_s: float) -> Counter[str]:
-    """Return what is asked for in `idle_s` seconds after a session has grown and become quiet."""
+    """Return what is asked for in `idle_s` seconds after a session has grown and become quiet.
+
+    It is looked at each minute, as if something had touched it.
+    """
     with tempfile.TemporaryDirectory(prefix="transcriptd-wire-") as home:
-        async with FaultProxy(server) as proxy, _machine(proxy.server, Path(home)) as machine:
+        async with FaultProxy(server) as proxy, machine_of(proxy.server, Path(home)) as machine:
             await machine.find_out()
             for length in growth.lengths:
                 await machine.save(length)
                 await machine.wait(growth.every_s)
             await machine.wait(SETTLED_S)
             already = len(proxy.requests)
-            await machine.wait(idle_s)
+            for _ in range(int(idle_s / SETTLED_S)):
+                await machine.wait(SETTLED_S)
+                await machine.look_again()
             return _cost(growth, proxy.requests[already:]).requests
 
 
@@ -144,117 +134,15 @@ async def rewrite(server: Server, growth: Growth) -> Cost:
     """
     total = sum(growth.lengths)
     if total > _SENT_UP_TO:
-        return Cost(growth, total, Counter(base=growth.saves))
+        return Cost(growth, total, Counter(base=growth.saves), is_sent=False)
     async with FaultProxy(server) as proxy:
-        path = f"/{server.bucket}/{_KEY}"
+        path = f"/{server.bucket}/{KEY}"
         for length in growth.lengths:
             body = Generated(length).read(0, length)
             status, _ = await asyncio.to_thread(send, proxy.server, "PUT", path, body)
             if status != 200:
                 raise RuntimeError(f"the server answered {status}")
         return _cost(growth, proxy.requests)
-
-
-class _Session:
-    """A session that grows, and what a look at it says without reading all of it each time."""
-
-    def __init__(self) -> None:
-        self.content = Generated(0)
-        self._saves = 0
-        self._digester = Digester()
-        self._digests: dict[int, str] = {}
-
-    def grow(self, length: int) -> None:
-        content, at = Generated(length), self.content.size
-        for start in range(at, length, BLOCK):
-            self._digester.update(content.read(start, min(start + BLOCK, length)))
-        self._digests[length] = self._digester.hexdigest()
-        self.content = content
-        self._saves += 1
-
-    @property
-    def digest(self) -> str:
-        return self._digests[self.content.size]
-
-    def look(self, cursor: Cursor | None, *, with_document: bool) -> Look:
-        size, saves = self.content.size, self._saves
-        document = b'{"id":"s","updated_at":"%d"}' % saves if with_document else None
-        stat = Stat(size, saves, saves, 1, 1)
-        snapshot = Snapshot(_SESSION, stat, self.content, saves, document)
-        return Look(snapshot, self.digest, cursor is None or self._holds(cursor))
-
-    def _holds(self, cursor: Cursor) -> bool:
-        return self._digests.get(cursor.length) == cursor.digest
-
-
-class _Worker(Worker):
-    """A worker that is told what it sees."""
-
-    seen: _Session
-
-    async def _look(self, turn: Turn, cursor: Cursor | None) -> Look:
-        return self.seen.look(cursor, with_document=turn.settled)
-
-
-class _Machine:
-    """One session's turns as the pool would give them, by a clock that only moves when told."""
-
-    def __init__(self, store: S3Store, journal: Journal, names: Names) -> None:
-        self.now = 1_700_000_000.0
-        self._store = store
-        self._due: float | None = None
-        self._session = _Session()
-        self._worker = _Worker(
-            sources={"codetether": CodeTether((), {"HOME": "/nowhere"})},
-            journal=journal,
-            uploader=Uploader(store, journal, names, clock=lambda: self.now),
-            gate=Gate(8),
-            budget=Budget(64 << 20),
-            status=Status(),
-            names=names,
-            max_document=0,
-            max_lag=_MAX_LAG_S,
-            wall_clock=lambda: self.now,
-        )
-        self._worker.seen = self._session
-
-    async def find_out(self) -> None:
-        """Let the store find out what the server does, which it does once in 30 days."""
-        await self._store.put(f"{PREFIX}first", b"", {})
-        await self._store.copies()
-
-    async def save(self, length: int) -> None:
-        self._session.grow(length)
-        await self._turn()
-
-    async def wait(self, seconds: float) -> None:
-        """Let time go by, and take the turns that come once the session has been quiet."""
-        end = self.now + seconds
-        while self._due is not None and self._due <= end:
-            self.now, self._due = max(self.now, self._due), None
-            await self._turn(settled=True)
-        self.now = end
-
-    async def drain(self) -> None:
-        await self._turn(settled=True, sealing=True)
-
-    async def require_archived(self) -> None:
-        """Read the base back. Raises RuntimeError where it is not all there is."""
-        tails = await list_tails(self._store, PREFIX, _KEY)
-        if tails.segments or await digest_of(self._store, _KEY, None, None) != self._session.digest:
-            raise RuntimeError("lost: the base is not the session")
-
-    async def _turn(self, *, settled: bool = False, sealing: bool = False) -> None:
-        turn = Turn(_SESSION, monotonic(), settled, sealing)
-        more_in = await self._worker.attempt(turn)
-        if more_in is not None and (more_in >= SETTLED_S or self._due is None):
-            self._due = self.now + more_in
-
-
-@asynccontextmanager
-async def _machine(server: Server, home: Path) -> AsyncIterator[_Machine]:
-    async with opened(server, home) as store, Journal(home / "journal.db") as journal:
-        yield _Machine(store, journal, Names(PREFIX, "bench.0123456789ab"))
 
 
 def _cost(growth: Growth, requests: Sequence[Seen]) -> Cost:
@@ -271,7 +159,7 @@ def _purpose(seen: Seen) -> str:
         case "PUT" if "/.tail/" in seen.key:
             return "claim" if "/writer-" in seen.key else "tail"
         case "PUT":
-            return "base" if seen.key == _KEY else "document"
+            return "base" if seen.key == KEY else "document"
         case "POST":
             return "delete" if "delete" in words else "upload"
         case "GET":
@@ -289,12 +177,27 @@ def run(server: Server) -> list[tuple[Cost, Cost]]:
     return [asyncio.run(both(growth)) for growth in GROWTHS]
 
 
+def figures(rows: Iterable[tuple[Cost, Cost]]) -> dict[str, dict[str, float]]:
+    """Return the figures for programs, by scenario."""
+    return {
+        cost.growth.name: {
+            "saves": cost.growth.saves,
+            "final_bytes": cost.growth.length,
+            "bodies_ratio": cost.times,
+            "requests_per_save": cost.requests_per_save,
+            "rewriting_bodies_ratio": whole.times,
+            **{f"requests_{what.replace(' ', '_')}": n for what, n in cost.requests.items()},
+        }
+        for cost, whole in rows
+    }
+
+
 def table(rows: Iterable[tuple[Cost, Cost]]) -> str:
     """Return the figures for people, as Markdown."""
-    lines = [
-        "| scenario | saves | final size | bodies × | requests/save | whole-object rewriting × |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
+    times = "\N{MULTIPLICATION SIGN}"
+    titles = ["scenario", "saves", "final size", f"bodies {times}", "requests/save"]
+    titles.append(f"whole-object rewriting {times}")
+    lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
     for cost, whole in rows:
         growth = cost.growth
         cells = (
@@ -303,7 +206,7 @@ def table(rows: Iterable[tuple[Cost, Cost]]) -> str:
             f"{growth.length / MB:,.0f} MB",
             f"{cost.times:.2f}",
             f"{cost.requests_per_save:.2f}",
-            f"{whole.times:,.0f}",
+            f"{whole.times:,.0f}" + ("" if whole.is_sent else " (added up)"),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

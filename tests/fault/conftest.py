@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fault.archives import Archive
 from tests.home import Home
+from tests.kept import KeptInBucket, KeptInDirectory
 from tests.proxy import FaultProxy
-from tests.servers import create_bucket
+from tests.servers import Missing, create_bucket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -45,3 +47,21 @@ async def swift(servers: Pool, home: Home) -> AsyncIterator[FaultProxy]:
     async with FaultProxy(create_bucket(servers.get("swift"))) as proxy:
         home.use(proxy.server)
         yield proxy
+
+
+@pytest.fixture
+async def archive(
+    request: pytest.FixtureRequest, servers: Pool, home: Home
+) -> AsyncIterator[Archive]:
+    """The archive that is named by the parameter: `local`, or that of a server."""
+    home.environ["TRANSCRIPTD_MACHINE"] = "m1"
+    if request.param == "local":
+        yield Archive(KeptInDirectory(home.archive))
+        return
+    try:
+        server = create_bucket(servers.get(request.param))
+    except Missing as missing:
+        pytest.skip(str(missing))
+    async with FaultProxy(server) as proxy:
+        home.use(proxy.server)
+        yield Archive(KeptInBucket(server), proxy)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import sqlite3
-from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.daemon import Daemon, eventually, running
-from tests.documents import conversation, document, history, save
-from tests.kept import Kept, KeptInBucket, KeptInDirectory, finished, history_of
-from tests.proxy import FaultProxy, Hold
-from tests.servers import create_bucket
+from tests.documents import conversation, history
+from tests.fault.archives import BASES, CONTENT, journal_of, over_a_bucket, phases, put
+from tests.kept import finished, history_of
+from tests.proxy import Hold
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from tests.documents import Message
+    from tests.fault.archives import Archive
     from tests.home import Home
-    from tests.servers import Pool
+    from tests.kept import Kept
 
-BASES = r"^history/[^.][^/]*/history\.jsonl$"
-CONTENT = r"^history/(?!\.tail/)"
 BEFORE = conversation(3)
 APPENDED = conversation(6)
 REWRITTEN = conversation(2, about="something else")
@@ -39,40 +32,6 @@ CRASHES = [
 SEVERAL = [f"s{number}" for number in range(6)]
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """Where a daemon archives. A local one has no proxy."""
-
-    kept: Kept
-    proxy: FaultProxy | None = None
-
-    def sent(self, key: str = CONTENT) -> int:
-        """Return how many bytes of bodies were sent by PUT."""
-        return sum(seen.body_bytes for seen in self.proxy.seen("PUT", key)) if self.proxy else 0
-
-
-@pytest.fixture
-async def archive(
-    request: pytest.FixtureRequest, servers: Pool, home: Home
-) -> AsyncIterator[Archive]:
-    home.environ["TRANSCRIPTD_MACHINE"] = "m1"
-    async with AsyncExitStack() as stack:
-        if request.param == "local":
-            yield Archive(KeptInDirectory(home.archive))
-            return
-        server = create_bucket(servers.get(request.param))
-        proxy = await stack.enter_async_context(FaultProxy(server))
-        home.use(proxy.server)
-        yield Archive(KeptInBucket(server), proxy)
-
-
-over_a_bucket = pytest.mark.parametrize("archive", ["ministack"], indirect=True)
-
-
-def put(home: Home, messages: list[Message], session_id: str = "one") -> None:
-    save(home.sessions, document(messages, session_id))
-
-
 async def sync(home: Home) -> None:
     outcome = await asyncio.to_thread(home.run, "sync")
     assert outcome.status == 0, outcome.out + outcome.err
@@ -80,11 +39,6 @@ async def sync(home: Home) -> None:
 
 async def comes_to_hold(archive: Archive, messages: list[Message], session_id: str = "one") -> None:
     await eventually(lambda: history_of(archive.kept, session_id) == history(messages))
-
-
-def phases(home: Home) -> list[str]:
-    with closing(sqlite3.connect(f"file:{_journal(home)}?mode=ro", uri=True)) as journal:
-        return [phase for (phase,) in journal.execute("SELECT phase FROM entries ORDER BY seq")]
 
 
 @pytest.mark.parametrize(
@@ -192,12 +146,8 @@ class _Agent:
 
 
 def _held(kept: Kept, session_id: str) -> list[bytes]:
-    base = history_of(kept, session_id)
-    return [*finished(kept, session_id), *([base] if base else [])]
-
-
-def _journal(home: Home) -> Path:
-    return home.state / "journal.db"
+    current = history_of(kept, session_id)
+    return [*finished(kept, session_id), *([current] if current else [])]
 
 
 def _delete(home: Home) -> None:
@@ -206,26 +156,26 @@ def _delete(home: Home) -> None:
 
 
 def _empty(home: Home) -> None:
-    _journal(home).write_bytes(b"")
+    journal_of(home).write_bytes(b"")
 
 
 def _cut(home: Home) -> None:
-    content = _journal(home).read_bytes()
-    _journal(home).write_bytes(content[: len(content) // 2 + 100])
+    content = journal_of(home).read_bytes()
+    journal_of(home).write_bytes(content[: len(content) // 2 + 100])
 
 
 def _flip(home: Home) -> None:
-    content = bytearray(_journal(home).read_bytes())
+    content = bytearray(journal_of(home).read_bytes())
     chance = random.Random(1)
     for _ in range(20):
         content[chance.randrange(len(content))] ^= 0x40
-    _journal(home).write_bytes(content)
+    journal_of(home).write_bytes(content)
 
 
 def _flip_header(home: Home) -> None:
-    content = bytearray(_journal(home).read_bytes())
+    content = bytearray(journal_of(home).read_bytes())
     content[3] ^= 1
-    _journal(home).write_bytes(content)
+    journal_of(home).write_bytes(content)
 
 
 def _tear_log(home: Home) -> None:
@@ -252,20 +202,20 @@ async def test_a_journal_that_is_lost_or_damaged_is_rebuilt_without_sending_a_by
     for session_id in SEVERAL:
         put(home, conversation(3, about=session_id), session_id)
     async with running(home) as daemon:
-        await eventually(lambda: len(archive.kept.listing()) == 2 * len(SEVERAL))
+        await eventually(lambda: len(archive.content()) == 2 * len(SEVERAL))
         assert (await daemon.sync()).is_ok
         if damage is not _tear_log:  # a killed daemon leaves the log, a stopped one does not
             assert await daemon.stop() == 0
     damage(home)
     # With the end of the log may go that `session.json` was put: that one is put once more.
     key = BASES if damage is _tear_log else CONTENT
-    before, sent = archive.kept.listing(), archive.sent(key)
+    before, sent = archive.content(), archive.sent(key)
     async with running(home) as daemon:
         assert (await daemon.sync()).is_ok
         totals = (await daemon.status())["totals"]
         assert totals["states"]["current"] == totals["sessions"] == len(SEVERAL)
         assert archive.sent(key) == sent
-        assert archive.kept.listing() == before
+        assert archive.content() == before
         grown, (rewritten, *_) = SEVERAL[1:], SEVERAL
         for session_id in grown:
             put(home, conversation(5, about=session_id), session_id)

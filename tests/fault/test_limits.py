@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.daemon import archived, eventually, running
+from tests.daemon import eventually, running, stored
 from tests.documents import conversation, document, history, message, save
 from tests.kept import KeptInBucket, KeptInDirectory, history_of
 from tests.servers import create_bucket
@@ -102,7 +102,7 @@ async def test_while_nothing_is_new_nothing_is_sent(
 ) -> None:
     path = put(home, 2)
     async with running(home, TRANSCRIPTD_WATCH__RESCAN="0.05") as daemon:
-        await eventually(lambda: archived(server, "one", "session.json"))
+        await eventually(lambda: stored(server, "history/one/session.json"))
         assert (await daemon.sync()).is_ok
         before = len(proxy.requests)
         for second in range(10):  # each is a look at the file, and sees that nothing changed

@@ -11,17 +11,26 @@ import pytest
 
 from tests.documents import conversation, document, save
 from tests.home import PATIENCE_S, VARIABLE, Home
-from tests.proxy import ACCESS_DENIED, in_thread
+from tests.proxy import ACCESS_DENIED, Answer, in_thread
+from tests.servers import Missing
 from tests.servers.request import send
+from transcriptd.stores import capabilities
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.home import Outcome
     from tests.servers import Pool, Server
 
 CANARY = "canary-d41d8cd9"
+KNOWN = capabilities.guarantees(None)
+
+
+def guarantees(outcome: Outcome) -> dict[str, dict[str, str]]:
+    """Return what is said of each guarantee, by its name."""
+    return {each["subject"]: each for each in outcome.found("archive") if each["subject"] in KNOWN}
 
 
 @pytest.fixture
@@ -70,11 +79,54 @@ def test_a_round_trip_through_a_real_server_leaves_nothing_behind(
     home.use(bucket)
     outcome = home.doctor()
     assert outcome.status == 0, outcome.out
-    for subject in ("write", "clock", "read", "conditions", "list", "remove", "etag_is_md5"):
+    for subject in ("write", "clock", "read", "conditions", "list", "remove", "uploads"):
         assert outcome.level("archive", subject) == "ok", subject
-    honoured = bucket.name != "swift"
-    assert outcome.level("archive", "if_match") == ("ok" if honoured else "warn")
     assert b"<Key>" not in send(bucket, "GET", f"/{bucket.bucket}")[1]
+
+
+def test_what_a_server_does_is_said_after_it_was_tried(home: Home, bucket: Server) -> None:
+    home.use(bucket)
+    honoured = bucket.name != "swift"
+    said = guarantees(home.doctor())
+    assert {name: finding["level"] for name, finding in said.items()} == {
+        "if_none_match": "ok",
+        "if_match": "ok" if honoured else "warn",
+        "etag_is_md5": "ok",
+        "copy_parts": "ok",
+        "complete_if_none_match": "ok",
+        "complete_if_match": "ok" if honoured else "warn",
+    }
+    words = {finding["message"].partition(":")[0] for finding in said.values()}
+    assert words == ({"honoured"} if honoured else {"honoured", "not honoured"})
+
+
+def test_what_only_costs_bytes_is_no_warning_and_what_weakens_a_promise_is_one(
+    home: Home, servers: Pool
+) -> None:
+    try:
+        home.use(servers.get("rclone"))
+    except Missing as missing:
+        pytest.skip(str(missing))
+    said = guarantees(home.doctor())
+    assert said["copy_parts"]["level"] == "ok"
+    assert "not honoured: a seal of a large session sends it again" in said["copy_parts"]["message"]
+    for name in ("if_none_match", "if_match", "complete_if_none_match", "complete_if_match"):
+        assert said[name]["level"] == "warn", name
+        assert "compared right before instead" in said[name]["message"], name
+
+
+def test_a_server_that_fails_at_uploads_in_parts_is_not_relied_upon(
+    home: Home, servers: Pool
+) -> None:
+    with in_thread(servers.get("ministack")) as proxy:
+        proxy.add(Answer(500, "InternalError"), method="POST")
+        home.use(proxy.server)
+        outcome = home.doctor()
+    assert outcome.status == 0, outcome.out
+    said = guarantees(outcome)
+    assert said["if_match"]["level"] == "ok"
+    assert (said["copy_parts"]["level"], said["complete_if_match"]["level"]) == ("ok", "warn")
+    assert said["copy_parts"]["message"].startswith("unknown: a seal of a large session sends it")
 
 
 def test_no_secret_is_printed(home: Home, servers: Pool) -> None:
@@ -100,18 +152,46 @@ def test_a_store_that_refuses_fails_with_its_reason(home: Home, servers: Pool) -
     assert len(outcome.found("versions")) == 1  # it goes on
 
 
-@pytest.mark.parametrize(
-    ("method", "subject"), [("DELETE", "remove"), ("GET", "list")], ids=["delete", "list"]
-)
-def test_a_right_that_is_missing_is_a_warning(
-    home: Home, servers: Pool, method: str, subject: str
+def test_without_the_right_to_list_there_are_no_tails_and_that_is_a_warning(
+    home: Home, servers: Pool
 ) -> None:
     with in_thread(servers.get("ministack")) as proxy:
-        proxy.add(ACCESS_DENIED, method=method, key="^$" if subject == "list" else ".")
+        proxy.add(ACCESS_DENIED, method="GET", key="^$")
         home.use(proxy.server)
         outcome = home.doctor()
-    assert outcome.level("archive", subject) == "warn"
     assert outcome.status == 0, outcome.out
+    (finding,) = outcome.found("archive", "list")
+    assert (finding["level"], finding["hint"]) == ("warn", "grant s3:ListBucket")
+    assert "whole objects are kept and no tails" in finding["message"]
+    (uploads,) = outcome.found("archive", "uploads")
+    assert uploads["level"] == "ok", "to list unfinished uploads is nice to have"
+    assert "s3:ListBucketMultipartUploads" in uploads["message"]
+
+
+def test_where_what_is_absent_counts_as_forbidden_nothing_new_is_archived(
+    home: Home, servers: Pool
+) -> None:
+    with in_thread(servers.get("ministack")) as proxy:
+        proxy.add(ACCESS_DENIED, method="GET", key="^$")
+        proxy.add(ACCESS_DENIED, method="GET|HEAD", key="-absent$")
+        home.use(proxy.server)
+        outcome = home.doctor()
+    assert outcome.status == 1
+    assert outcome.level("archive", "list") == "fail"
+    assert outcome.level("archive", "remove") == "ok"
+
+
+def test_without_the_right_to_remove_segments_stay_and_nothing_is_wrong(
+    home: Home, servers: Pool
+) -> None:
+    with in_thread(servers.get("ministack")) as proxy:
+        proxy.add(ACCESS_DENIED, method="DELETE", key=".")
+        home.use(proxy.server)
+        outcome = home.doctor()
+    assert outcome.status == 0, outcome.out
+    assert {finding["level"] for finding in outcome.found("archive")} == {"ok"}
+    assert "folded segments stay" in outcome.found("archive", "remove")[0]["message"]
+    assert "s3:AbortMultipartUpload" in outcome.found("archive", "uploads")[0]["message"]
 
 
 def test_nobody_at_the_endpoint_fails(home: Home) -> None:

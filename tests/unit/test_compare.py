@@ -284,19 +284,22 @@ class TestWhatLiesInTheWay:
         assert is_about(remote, A + B)
         assert (remote.relation, remote.blocked_to) == (Relation.EXTENDS, None)
 
-    async def test_a_stop_at_the_end_of_the_content_is_in_the_way(self, store: MemoryStore) -> None:
+    async def test_a_stop_at_the_end_of_the_content_ends_the_generation(
+        self, store: MemoryStore
+    ) -> None:
         put_base(store, A)
         put_tail(store, A, B)
         store.objects[segment_key(PREFIX, KEY, 0, len(A + B))] = Object(b"", {})
         remote = await compare(store, A + B + C)
         assert is_about(remote, A + B, segments=1)
-        assert remote.blocked_to == len(A + B)
+        assert (remote.is_stopped, remote.blocked_to) == (True, None)
 
-    async def test_a_stop_elsewhere_is_not_in_the_way(self, store: MemoryStore) -> None:
+    async def test_a_stop_elsewhere_ends_nothing(self, store: MemoryStore) -> None:
         put_base(store, A, generation=1)
         for generation, start in ((0, len(A)), (1, 0), (1, 1), (2, len(A))):
             store.objects[segment_key(PREFIX, KEY, generation, start)] = Object(b"", {})
-        assert (await compare(store, A + B)).blocked_to is None
+        remote = await compare(store, A + B)
+        assert (remote.is_stopped, remote.blocked_to) == (False, None)
 
 
 class TestWhatIsKnown:

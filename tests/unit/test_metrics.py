@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from tests.observed import wired
 from transcriptd import errors
 from transcriptd.errors import Retry, StoreError
 from transcriptd.metrics import REASONS, Metrics
-from transcriptd.model import Session, State
+from transcriptd.model import Cursor, Session, State
 from transcriptd.report import Report
 
 if TYPE_CHECKING:
@@ -93,6 +94,18 @@ async def test_requests_to_the_store_are_counted_by_operation_and_outcome(tmp_pa
     assert found[name, (("op", "put"), ("outcome", "ok"))] == 1
     assert found[name, (("op", "put"), ("outcome", "slow_down"))] == 1
     assert found["transcriptd_sent_bytes_total", ()] == 7
+
+
+async def test_how_far_bases_are_behind_is_measured_and_zero_where_none_is(tmp_path: Path) -> None:
+    names = ("bases_behind", "behind_bytes", "oldest_behind_seconds")
+    async with wired(tmp_path) as daemon:
+        before = scraped(daemon)
+        known = Cursor("k", 0, 9, 1000, "d", "e", "w", tail_length=100, behind_since=time() - 60)
+        await daemon.journal.save(session(1), known)
+        after = scraped(daemon)
+    assert [before[f"transcriptd_{name}", ()] for name in names] == [0, 0, 0]
+    assert [after[f"transcriptd_{name}", ()] for name in names[:2]] == [1, 100]
+    assert after["transcriptd_oldest_behind_seconds", ()] == pytest.approx(60, abs=30)
 
 
 async def test_metrics_are_there_while_nothing_is_archived(tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.documents import compact, document, message
-from tests.observed import configuration, sessions, wired
+from tests.observed import call, configuration, running, sessions, wired
+from transcriptd.cli import main
 from transcriptd.errors import Unreachable
 from transcriptd.journal import Journal
-from transcriptd.model import Session, State
+from transcriptd.model import Cursor, Session, State
 from transcriptd.report import Report, printable, without_daemon
 
 if TYPE_CHECKING:
@@ -120,6 +124,61 @@ async def test_an_archived_session_is_reported_with_what_is_archived_of_it(tmp_p
     ]
 
 
+async def with_tails(journal: Journal, **since: float) -> None:
+    """Let a journal know of sessions whose bases are 100 of 1,000 bytes behind, since when."""
+    known = Cursor("k", 0, 9, 1000, "d", "e", "w", tail_length=100, segments=1, sent=1100)
+    for name, behind_since in since.items():
+        await journal.save(session(name), replace(known, behind_since=behind_since))
+        await journal.note(session(name), None, State.CURRENT)
+
+
+async def test_how_far_bases_are_behind_is_counted_and_has_an_age(tmp_path: Path) -> None:
+    now = time()
+    async with wired(tmp_path) as daemon:
+        report = Report(daemon)
+        assert report.totals()["oldest_behind_s"] is None
+        await with_tails(daemon.journal, older=now - 500, newer=now - 20)
+        await daemon.journal.note(session("well"), None, State.CURRENT)
+        totals = report.totals()
+        rows = by_id(report.document(everything=True))
+    assert (totals["bases_behind"], totals["behind_bytes"]) == (2, 200)
+    assert totals["oldest_behind_s"] == pytest.approx(500, abs=30)
+    older, well = rows["older"], rows["well"]
+    assert (older["sent_bytes"], older["behind_bytes"]) == (1100, 100)
+    assert older["behind_since"] == pytest.approx(now - 500, abs=0.01)
+    assert (well["behind_bytes"], well["behind_since"]) == (0, None)
+    assert totals["oldest_unarchived_s"] is None, "what is behind is archived"
+
+
+async def test_the_requests_of_a_session_are_counted_since_the_start(tmp_path: Path) -> None:
+    (sessions(tmp_path) / "s.json").write_bytes(compact(document([message("user", "one")], "s")))
+    async with wired(tmp_path) as daemon:
+        await daemon.sync_once(30)
+        report = Report(daemon).document(everything=True)
+    asked = sum(row["count"] for row in report["store"]["requests"])
+    assert 0 < by_id(report)["s"]["requests"] <= asked
+    async with wired(tmp_path) as daemon:
+        assert by_id(Report(daemon).document(everything=True))["s"]["requests"] == 0
+
+
+async def test_the_help_of_status_names_every_field_there_is(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon:
+        await with_one_of_each(daemon)
+        assert daemon.store is not None
+        daemon.store.traffic.count("put", "ok")
+        daemon.status.degrade("auth", "refused")
+        told = Report(daemon).document()
+    asked = CliRunner().invoke(main, ["status", "--help"])
+    explained = set(re.findall(r"\w+", asked.output))
+    fields = {*told, *(name for part in told.values() for name in _fields(part))}
+    assert fields - {"schema"} <= explained
+
+
+def _fields(part: object) -> set[str]:
+    rows = part if isinstance(part, list) else [part]
+    return {name for row in rows if isinstance(row, dict) for name in row}
+
+
 async def test_message_text_is_never_reported(tmp_path: Path) -> None:
     canary = "canary-4711"
     directory = sessions(tmp_path)
@@ -181,6 +240,34 @@ async def test_without_a_daemon_the_journal_tells_what_it_knows(tmp_path: Path) 
     assert told["state"] == "stopped"
     assert told["totals"]["states"]["current"] == 2
     assert list(by_id(told)) == ["broken"]
+
+
+async def test_status_says_in_one_line_what_was_sent_and_how_far_bases_are_behind(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as daemon:
+        assert daemon.store is not None
+        assert "behind" not in (await call(tmp_path, "status")).out
+        daemon.store.traffic.count("put", "ok")
+        daemon.store.traffic.sent_bytes = 2048
+        requests = sum(daemon.store.traffic.requests.values())
+        await with_tails(daemon.journal, older=time() - 4000, newer=time() - 20)
+        shown = await call(tmp_path, "status")
+    many = f"{requests} request{'' if requests == 1 else 's'}"
+    behind = "2 bases behind by 200 B, for up to 1 h 6 min"
+    assert f"store        {many}, 2.0 KiB sent; {behind}" in shown.out
+    stopped = await call(tmp_path, "status")
+    assert f"store        {behind}" in stopped.out
+
+
+async def test_a_few_sessions_that_stand_out_do_not_cost_a_look_at_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with wired(tmp_path) as daemon:
+        for number in range(300):
+            daemon.status.set(session(f"gone-{number}"), State.SOURCE_GONE)
+        monkeypatch.delattr(Journal, "everything")
+        assert Report(daemon).totals()["states"]["source_gone"] == 300
 
 
 def test_without_a_journal_nothing_is_known(tmp_path: Path) -> None:

@@ -346,7 +346,7 @@ class TestIsDue:
         self, beyond: int, *, seals: bool
     ) -> None:
         base, tail = COPYABLE, 1000
-        most = 2 * (base + tail) - tail
+        most = 3 * (base + tail) - tail  # the last seal copies, too
         quiet = cursor(base, tail, sent=most + beyond)
         assert due(quiet, Occasion.QUIET) is seals
         assert not due(quiet, Occasion.QUIET, copies=False)

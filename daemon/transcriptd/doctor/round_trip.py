@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ async def examine(
     if written:
         yield await _bounded("remove", _remove(trip))
         if _IN_PARTS in store.guarantees:
-            yield await _bounded("parts", _parts(trip))
+            yield await _bounded("uploads", _uploads(trip))
         for finding in guarantees.explain(store.guarantees):
             yield finding
 
@@ -196,25 +197,27 @@ async def _remove(trip: _Trip) -> Finding:
         message = f"{error}: folded segments stay below .tail/. Nothing is wrong, they take room"
         hint = "grant s3:DeleteObject below .tail/ to have it back"
         return Finding(_SECTION, Level.OK, "remove", message, hint)
-    if await trip.store.head(trip.key) is not None:
-        return Finding(_SECTION, Level.WARN, "remove", "what was removed is still there")
+    # Who may not list is told by AWS that what is absent is forbidden.
+    with suppress(AccessDenied):
+        if await trip.store.head(trip.key) is not None:
+            return Finding(_SECTION, Level.WARN, "remove", "what was removed is still there")
     return Finding(_SECTION, Level.OK, "remove", "done")
 
 
-async def _parts(trip: _Trip) -> Finding:
+async def _uploads(trip: _Trip) -> Finding:
     """Have uploads in parts tried, and look which of the rights around them are missing."""
     await trip.store.copies()
     await trip.store.discard_uploads(trip.key)
     asked = trip.store.traffic.requests
     lacking = [right for op, right in _NICE_TO_HAVE.items() if (op, _DENIED) in asked]
     if not lacking:
-        return Finding(_SECTION, Level.OK, "parts", "uploads in parts were tried")
+        return Finding(_SECTION, Level.OK, "uploads", "in parts, were tried")
     message = (
         f"no right to {', '.join(lacking)}: nothing is wrong, but what an interrupted upload "
         "leaves behind takes room until the store removes it"
     )
     hint = "grant it, or have the bucket abort unfinished uploads after a day"
-    return Finding(_SECTION, Level.OK, "parts", message, hint)
+    return Finding(_SECTION, Level.OK, "uploads", message, hint)
 
 
 def _below(key: str, prefix: str) -> str:
