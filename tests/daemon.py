@@ -49,7 +49,7 @@ class Daemon:
         self.events: list[dict[str, Any]] = []
         self.output = b""
         self._under = under
-        self._environ = QUICK | environ
+        self._environ = QUICK | home.environ | environ
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -58,7 +58,7 @@ class Daemon:
         environ = {name: os.environ[name] for name in inherited}
         self._process = await asyncio.create_subprocess_exec(
             *self._under, sys.executable, "-m", "transcriptd", "run",
-            env={**environ, "HOME": str(self.home.path), **self.home.environ, **self._environ},
+            env={**environ, "HOME": str(self.home.path), **self._environ},
             cwd=self.home.path,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

@@ -243,7 +243,7 @@ class Ledger:
         if was is None:
             places = [foreign_key(self._prefix, key, before.etag)]
             places += [k for k in objects if k.startswith(generations_prefix(self._prefix, key))]
-            kept = any(k in objects and objects[k].body == before.body for k in places)
+            kept = any(k in objects and objects[k].body.startswith(before.body) for k in places)
             self._require(extended or kept, f"a stranger's {key} was overwritten")
         elif now is not None and machine_of(was.writer) != machine_of(now.writer):
             held = self._held.get(machine_of(now.writer), ())

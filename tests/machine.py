@@ -21,7 +21,7 @@ from transcriptd.model import Session
 from transcriptd.pool import Turn
 from transcriptd.sources.codetether import CodeTether
 from transcriptd.status import Status
-from transcriptd.upload import Sizes, Uploader
+from transcriptd.upload import Uploader
 from transcriptd.worker import Worker
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tests.documents import Message
     from tests.memory_store import Bucket
     from transcriptd.journal import Record
+    from transcriptd.write import Sizes
 
 MIB = 1 << 20
 

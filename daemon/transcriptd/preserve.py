@@ -15,7 +15,7 @@ from transcriptd.errors import ConditionFailed, Damaged, StoreError, Superseded,
 from transcriptd.journal import Target, because
 from transcriptd.layout import Meta, SegmentMeta, foreign_key, generation_key, segment_key
 from transcriptd.stores import Absent, Matches, Stored
-from transcriptd.survey import survey
+from transcriptd.survey import survey, trusted
 from transcriptd.tail import chain
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Keeper:
         Returns the segments that it took in, once it has been read back.
         """
         found, session = await self._survey(key), look.snapshot.session
-        if found.head is None or found.head.etag != etag:
+        other = found.meta is not None and found.meta.generation != generation
+        if found.head is None or found.head.etag != etag or other:
             raise Superseded("the base is not the one that was to be preserved")
         whole = await self._whole(key, found.head, found, generation, cursor)
         target = generation_key(self._names.prefix, key, generation)
@@ -73,7 +74,7 @@ class Keeper:
     async def keep_foreign(self, session: Session, key: str, etag: str) -> None:
         """Keep a base that somebody else wrote, with the metadata that it has."""
         head = await self._store.head(key)
-        if head is None or head.etag != etag:
+        if head is None or head.etag != etag or trusted(head) is not None:
             raise Superseded("the base is not the one that was to be kept")
         whole = Whole(0, head.size, await digest_of(self._store, key, None, etag))
         target = foreign_key(self._names.prefix, key, etag)

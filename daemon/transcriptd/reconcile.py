@@ -17,6 +17,7 @@ from transcriptd.compare import Comparison, digest_of, read_segment
 from transcriptd.digest import digests
 from transcriptd.errors import Behind, Superseded
 from transcriptd.layout import conflict_key, generation_key
+from transcriptd.logs import get_logger
 from transcriptd.plan import (
     SMALL,
     Claimant,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from transcriptd.snapshot import Look
     from transcriptd.stores import Store
     from transcriptd.tail import Segment
+
+log = get_logger("transcriptd.reconcile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,14 @@ class Reconciler:
         if isinstance(settlement, Wait):
             await self._staged.reject_unplanned(session, ())
             raise Behind("the archive holds more than this file; nothing is written")
+        if cursor and not known and not extends and _is_lost(found, cursor):
+            log.error(
+                "stream.lost",
+                session=session.id,
+                generation=cursor.generation,
+                length_bytes=cursor.length,
+                hint="somebody else removed or overwrote it; `transcriptd verify` has the rest",
+            )
         claimed = await self._claim(key, found, remote.writer if remote else "")
         if isinstance(settlement, Continue):
             adopted = settlement.cursor
@@ -291,6 +302,13 @@ async def _extends(look: Look, cursor: Cursor | None) -> bool:
     if cursor.length > content.size:
         return False
     return await asyncio.to_thread(digests, content, [cursor.length]) == [cursor.digest]
+
+
+def _is_lost(found: Survey, cursor: Cursor) -> bool:
+    """Whether what was archived stands nowhere any more."""
+    stands = found.meta is not None and found.meta.generation == cursor.generation
+    is_there = stands and found.chain.end >= cursor.length
+    return cursor.generation > found.closed and not is_there
 
 
 def _is_known(found: Survey, cursor: Cursor) -> bool:

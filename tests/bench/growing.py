@@ -61,13 +61,18 @@ class Growing:
 
     def look(self, cursor: Cursor | None, *, with_document: bool) -> Look:
         size, saves = self.content.size, self._saves
-        document = b'{"id":"s","updated_at":"%d"}' % saves if with_document else None
+        document = _document(saves) if with_document else None
         stat = Stat(size, saves, saves, 1, 1)
         snapshot = Snapshot(SESSION, stat, self.content, saves, document)
         return Look(snapshot, self.digest, cursor is None or self._holds(cursor))
 
     def _holds(self, cursor: Cursor) -> bool:
         return self._digests.get(cursor.length) == cursor.digest
+
+
+def _document(saves: int) -> bytes:
+    """What an agent keeps beside the messages: a few hundred bytes, others after each save."""
+    return b'{"id":"s","updated_at":"%d","usage":"%s"}' % (saves, b"." * 400)
 
 
 class Told(Worker):

@@ -53,7 +53,7 @@ class Archive:
         server = self.kept.server
         query = f"prefix={quote(f'history/{session_id}/history.jsonl', safe='')}&uploads="
         status, body = send(server, "GET", f"/{server.bucket}?{query}")
-        assert status == 200, body  # noqa: PLR2004 - HTTP
+        assert status == 200, body
         return body.count(b"<UploadId>")
 
 

@@ -11,9 +11,12 @@ import pytest
 
 from tests.documents import conversation, document, save
 from tests.home import PATIENCE_S, VARIABLE, Home
+from tests.memory_store import MemoryStore
 from tests.proxy import ACCESS_DENIED, Answer, in_thread
 from tests.servers import Missing
 from tests.servers.request import send
+from transcriptd.doctor import Level, round_trip
+from transcriptd.errors import AccessDenied
 from transcriptd.stores import capabilities
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.home import Outcome
     from tests.servers import Pool, Server
+    from transcriptd.stores import Head
 
 CANARY = "canary-d41d8cd9"
 KNOWN = capabilities.guarantees(None)
@@ -168,17 +172,26 @@ def test_without_the_right_to_list_there_are_no_tails_and_that_is_a_warning(
     assert "s3:ListBucketMultipartUploads" in uploads["message"]
 
 
-def test_where_what_is_absent_counts_as_forbidden_nothing_new_is_archived(
-    home: Home, servers: Pool
-) -> None:
-    with in_thread(servers.get("ministack")) as proxy:
-        proxy.add(ACCESS_DENIED, method="GET", key="^$")
-        proxy.add(ACCESS_DENIED, method="GET|HEAD", key="-absent$")
-        home.use(proxy.server)
-        outcome = home.doctor()
-    assert outcome.status == 1
-    assert outcome.level("archive", "list") == "fail"
-    assert outcome.level("archive", "remove") == "ok"
+class AwsWithoutListing(MemoryStore):
+    """What AWS is to who may not list: what is absent is forbidden, too."""
+
+    async def head(self, key: str) -> Head | None:
+        if (found := await super().head(key)) is None:
+            raise AccessDenied("head: 403")
+        return found
+
+
+async def test_where_what_is_absent_counts_as_forbidden_nothing_new_is_archived() -> None:
+    store = AwsWithoutListing()
+    store.fail("list", AccessDenied("list: 403"), times=None)
+    found = {
+        finding.subject: finding
+        async for finding in round_trip.examine(store, "history/", clock=lambda: 0.0)
+    }
+    assert found["list"].level is Level.FAIL
+    assert "no new session is archived" in found["list"].message
+    assert found["remove"].level is Level.OK
+    assert store.objects == {}
 
 
 def test_without_the_right_to_remove_segments_stay_and_nothing_is_wrong(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 from tests.documents import compact, document, message
 from tests.observed import call, configuration, running, sessions, wired
 from transcriptd.cli import main
+from transcriptd.database import Database
 from transcriptd.errors import Unreachable
 from transcriptd.journal import Journal
 from transcriptd.model import Cursor, Session, State
@@ -268,6 +271,29 @@ async def test_a_few_sessions_that_stand_out_do_not_cost_a_look_at_all_of_them(
             daemon.status.set(session(f"gone-{number}"), State.SOURCE_GONE)
         monkeypatch.delattr(Journal, "everything")
         assert Report(daemon).totals()["states"]["source_gone"] == 300
+
+
+async def test_the_sums_over_all_sessions_are_read_from_indexes_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    read = Database.read
+
+    def noting(database: Database, query: str, values: tuple[object, ...] = ()) -> list[Any]:
+        asked.append(query)
+        return read(database, query, values)
+
+    monkeypatch.setattr(Database, "read", noting)
+    async with wired(tmp_path) as daemon:
+        Report(daemon).totals()
+        with closing(sqlite3.connect(daemon.config.state_dir / "journal.db")) as connection:
+            plans = [
+                [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+                for query in asked
+            ]
+    assert plans
+    for query, steps in zip(asked, plans, strict=True):
+        assert all("USING COVERING INDEX" in step for step in steps), query
 
 
 def test_without_a_journal_nothing_is_known(tmp_path: Path) -> None:

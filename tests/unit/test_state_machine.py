@@ -30,7 +30,7 @@ from transcriptd.errors import ServerError, StoreError, StreamError, Unreachable
 from transcriptd.journal import entries
 from transcriptd.layout import Meta
 from transcriptd.model import State
-from transcriptd.upload import Sizes
+from transcriptd.write import Sizes
 
 KEY = "history/s/history.jsonl"
 ENOUGH_ATTEMPTS = 6

@@ -168,7 +168,7 @@ async def test_a_base_without_our_metadata_has_none_and_no_chain(store: MemorySt
     store.objects[segment_key(PREFIX, KEY, 0, 2)] = SOMETHING
     found = await ask(store)
     assert found.head is not None
-    assert (found.meta, found.chain) == (None, Chain())
+    assert (found.meta, found.chain) == (None, Chain(end=2))
     assert len(found.tails.segments) == 1
 
 

@@ -16,7 +16,7 @@ from transcriptd.journal import entries
 from transcriptd.layout import Meta, SegmentMeta, segment_key
 from transcriptd.model import State
 from transcriptd.survey import survey
-from transcriptd.upload import Sizes
+from transcriptd.write import Sizes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -33,8 +33,8 @@ from transcriptd.layout import (
 )
 from transcriptd.model import State
 from transcriptd.sources.codetether import CodeTether
-from transcriptd.upload import Sizes
 from transcriptd.verify import LOST, MEANINGS, Here, Verifier, What, is_stream, session_of
+from transcriptd.write import Sizes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
