@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.documents import Message
     from tests.memory_store import Bucket
-    from transcriptd.journal import Record
+    from transcriptd.rows import Record
     from transcriptd.write import Sizes
 
 MIB = 1 << 20

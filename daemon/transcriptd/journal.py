@@ -10,108 +10,40 @@ import contextlib
 import json
 import os
 import sqlite3
-from dataclasses import dataclass
 from time import time_ns
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from transcriptd.database import RETRY_DISK_S, Database, read_only
 from transcriptd.model import NO_DOCUMENT, Cursor, Session, Stat, State
+from transcriptd.rows import (
+    CURSOR,
+    ROW,
+    SCHEMA,
+    STAT,
+    Entry,
+    Record,
+    Target,
+    Transaction,
+    add_entry,
+    encode,
+    ensure_row,
+    finish,
+    place_of,
+    prune,
+    record_of,
+    save_cursor,
+    text_of,
+    unused_txn,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _SCHEMA_VERSION = 1
-_KEEP_NS = 30 * 24 * 3600 * 10**9
-_KEEP_ENTRIES = 200_000
 _ARCHIVE = "archive"
 _PRUNE_EVERY = 10_000
 _MAX_MESSAGE = 500
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS sessions (
-    source TEXT NOT NULL, root TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL,
-    size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, device INTEGER,
-    state TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL, since_ns INTEGER NOT NULL,
-    key TEXT, generation INTEGER, records INTEGER, length INTEGER, digest TEXT, etag TEXT,
-    writer TEXT, document_digest TEXT,
-    tail_length INTEGER, segments INTEGER, behind_since REAL, sent INTEGER,
-    PRIMARY KEY (source, root, name)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS sessions_by_id ON sessions (id);
-CREATE INDEX IF NOT EXISTS sessions_totals ON sessions (state, records, length);
-CREATE INDEX IF NOT EXISTS sessions_by_change ON sessions (source, mtime_ns);
-CREATE INDEX IF NOT EXISTS sessions_by_root_change ON sessions (source, root, mtime_ns);
-CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (behind_since, tail_length)
-    WHERE tail_length > 0;
-CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
-CREATE TABLE IF NOT EXISTS entries (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, txn INTEGER NOT NULL, phase TEXT NOT NULL,
-    at_ns INTEGER NOT NULL, session_id TEXT NOT NULL, detail TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS entries_by_session ON entries (session_id, seq);
-CREATE INDEX IF NOT EXISTS entries_by_txn ON entries (txn);
-CREATE TABLE IF NOT EXISTS open_transactions (
-    txn INTEGER PRIMARY KEY, seq INTEGER NOT NULL,
-    source TEXT NOT NULL, root TEXT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL,
-    action TEXT NOT NULL, target TEXT NOT NULL,
-    UNIQUE (source, root, name, action)
-);
-"""
-_STAT = ("size", "mtime_ns", "ctime_ns", "inode", "device")
-_CURSOR = (
-    "key", "generation", "records", "length", "digest", "etag", "writer", "document_digest",
-    "tail_length", "segments", "behind_since", "sent",
-)  # fmt: skip
-_ROW = ("source", "root", "name", "id", *_STAT, "state", "reason", "message", "since_ns", *_CURSOR)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known of one session. `stat` is the state of its file that was dealt with last."""
-
-    session: Session
-    stat: Stat | None
-    state: State
-    reason: str
-    message: str
-    since_ns: int
-    cursor: Cursor | None
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What an upload was about to leave under a key."""
-
-    key: str
-    generation: int
-    records: int
-    length: int
-    digest: str
-    writer: str
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A change to the archive that was staged and neither committed nor rejected."""
-
-    txn: int
-    session: Session
-    action: str
-    target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the journal. `detail` is an op (staged) or a reason (rejected), or empty."""
-
-    seq: int
-    txn: int
-    phase: str
-    at_ns: int
-    session_id: str
-    detail: str
 
 
 class Journal:
@@ -125,13 +57,13 @@ class Journal:
         retry_disk_s: float = RETRY_DISK_S,
     ) -> None:
         self._database = Database(
-            path, _SCHEMA, _SCHEMA_VERSION, on_trouble, retry_disk_s=retry_disk_s
+            path, SCHEMA, _SCHEMA_VERSION, on_trouble, retry_disk_s=retry_disk_s
         )
         self._staged = 0
 
     async def __aenter__(self) -> Self:
         await self._database.__aenter__()
-        await self._database.write(_prune)
+        await self._database.write(prune)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -140,7 +72,7 @@ class Journal:
     def record(self, session: Session) -> Record | None:
         """Return what is known of a session."""
         where = "WHERE source = ? AND root = ? AND name = ?"
-        rows = self._select(where, _place(session))
+        rows = self._select(where, place_of(session))
         return next(iter(rows), None)
 
     def records(self, source: str, session_id: str) -> list[Record]:
@@ -173,9 +105,9 @@ class Journal:
             return
         try:
             rows = connection.execute(
-                f"SELECT name, state, {', '.join(_STAT)} FROM sessions"  # noqa: S608 - constants
+                f"SELECT name, state, {', '.join(STAT)} FROM sessions"  # noqa: S608 - constants
                 " WHERE source = ? AND root = ? ORDER BY name",
-                (source, _text(root)),
+                (source, text_of(root)),
             )
             for name, state, *stat in rows:
                 yield name, None if stat[0] is None else Stat._make(stat), State(state)
@@ -215,7 +147,7 @@ class Journal:
         rows = self._database.read(
             "SELECT txn, action, target FROM open_transactions"
             " WHERE source = ? AND root = ? AND name = ? ORDER BY seq",
-            _place(session),
+            place_of(session),
         )
         found = []
         for txn, action, target in rows:
@@ -244,11 +176,11 @@ class Journal:
         An open transaction of the same kind is carried on with the new op: it took no effect, or
         the caller has settled it.
         """
-        detail = _encode(op)
-        wanted = _encode({name: getattr(target, name) for name in Target.__slots__})
+        detail = encode(op)
+        wanted = encode({name: getattr(target, name) for name in Target.__slots__})
 
         def write(connection: sqlite3.Connection) -> int:
-            place = _place(session)
+            place = place_of(session)
             found = connection.execute(
                 "SELECT txn, seq FROM open_transactions"
                 " WHERE source = ? AND root = ? AND name = ? AND action = ?",
@@ -261,8 +193,8 @@ class Journal:
                     "UPDATE open_transactions SET target = ? WHERE txn = ?", (wanted, txn)
                 )
                 return int(txn)
-            txn = _unused(connection)
-            seq = _add_entry(connection, txn, "staged", session, detail)
+            txn = unused_txn(connection)
+            seq = add_entry(connection, txn, "staged", session, detail)
             connection.execute(
                 "INSERT INTO open_transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (txn, seq, *place, session.id, action, wanted),
@@ -271,47 +203,47 @@ class Journal:
 
         self._staged += 1
         if self._staged % _PRUNE_EVERY == 0:
-            await self._database.write(_prune)
+            await self._database.write(prune)
         return await self._database.write(write)
 
     async def commit(self, txn: int, session: Session, cursor: Cursor | None) -> None:
         """Note that a transaction took effect, together with the new cursor where there is one."""
 
         def write(connection: sqlite3.Connection) -> None:
-            _finish(connection, txn, "committed", session, "")
+            finish(connection, txn, "committed", session, "")
             if cursor is not None:
-                _save_cursor(connection, session, cursor)
+                save_cursor(connection, session, cursor)
 
         await self._database.write(write)
 
     async def reject(self, txn: int, session: Session, reason: dict[str, str]) -> None:
         """Note that a transaction took no effect, and why, in CodeTether's words."""
-        detail = _encode(reason)
-        await self._database.write(lambda c: _finish(c, txn, "rejected", session, detail))
+        detail = encode(reason)
+        await self._database.write(lambda c: finish(c, txn, "rejected", session, detail))
 
     async def refuse(self, session: Session, op: dict[str, object], reason: dict[str, str]) -> None:
         """Note something that could not even be staged: a session that cannot be read."""
 
         def write(connection: sqlite3.Connection) -> None:
-            txn = _unused(connection)
-            _add_entry(connection, txn, "staged", session, _encode(op))
-            _add_entry(connection, txn, "rejected", session, _encode(reason))
+            txn = unused_txn(connection)
+            add_entry(connection, txn, "staged", session, encode(op))
+            add_entry(connection, txn, "rejected", session, encode(reason))
 
         await self._database.write(write)
 
     async def save(self, session: Session, cursor: Cursor) -> None:
         """Remember a cursor that no transaction led to: an archive that was adopted."""
-        await self._database.write(lambda c: _save_cursor(c, session, cursor))
+        await self._database.write(lambda c: save_cursor(c, session, cursor))
 
     async def forget(self, session: Session) -> None:
         """Forget where a session's stream is, and what of its file was dealt with."""
-        columns = ", ".join(f"{column} = NULL" for column in (*_STAT, *_CURSOR))
+        columns = ", ".join(f"{column} = NULL" for column in (*STAT, *CURSOR))
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 f"UPDATE sessions SET {columns}, state = 'pending'"  # noqa: S608 - constants
                 " WHERE source = ? AND root = ? AND name = ?",
-                _place(session),
+                place_of(session),
             )
 
         await self._database.write(write)
@@ -331,14 +263,14 @@ class Journal:
         )  # fmt: skip
 
         def write(connection: sqlite3.Connection) -> None:
-            _ensure_row(connection, session)
+            ensure_row(connection, session)
             connection.execute(
                 "UPDATE sessions SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, device = ?,"
                 " since_ns = CASE WHEN state = ? AND reason = ? THEN since_ns ELSE ? END,"
                 " state = ?, reason = ?, message = ? WHERE source = ? AND root = ? AND name = ?",
                 (
                     *values, state, reason, time_ns(), state, reason, message[:_MAX_MESSAGE],
-                    *_place(session),
+                    *place_of(session),
                 ),
             )  # fmt: skip
 
@@ -354,7 +286,7 @@ class Journal:
             return False
 
         def write(connection: sqlite3.Connection) -> None:
-            columns = ", ".join(f"{column} = NULL" for column in (*_STAT, *_CURSOR))
+            columns = ", ".join(f"{column} = NULL" for column in (*STAT, *CURSOR))
             connection.execute(f"UPDATE sessions SET {columns}, state = 'pending'")  # noqa: S608 - constants
             connection.execute("DELETE FROM open_transactions")
 
@@ -375,18 +307,13 @@ class Journal:
         await self._database.write(write)
 
     def _select(self, where: str, values: tuple[object, ...]) -> list[Record]:
-        columns = ", ".join(_ROW)
+        columns = ", ".join(ROW)
         rows = self._database.read(f"SELECT {columns} FROM sessions {where}", values)  # noqa: S608 - constants
         found: list[Record] = []
         for row in rows:
             with contextlib.suppress(ValueError):  # damaged: nothing is known of it
-                found.append(_record(row))
+                found.append(record_of(row))
         return found
-
-
-def because(reason: str, detail: str = "") -> dict[str, str]:
-    """Say why something is rejected, in CodeTether's words."""
-    return {"reason": reason, "detail": detail} if detail else {"reason": reason}
 
 
 def entries(
@@ -402,85 +329,3 @@ def entries(
             (after, session_id, limit),
         )
         return [Entry(*row) for row in rows]
-
-
-def _prune(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "DELETE FROM entries WHERE txn NOT IN (SELECT txn FROM open_transactions)"
-        " AND (at_ns < ? OR seq <= (SELECT max(seq) FROM entries) - ?)"
-        " AND txn < (SELECT max(txn) FROM entries)",
-        (time_ns() - _KEEP_NS, _KEEP_ENTRIES),
-    )
-
-
-def _unused(connection: sqlite3.Connection) -> int:
-    newest = connection.execute(
-        "SELECT max(coalesce((SELECT max(txn) FROM entries), -1),"
-        " coalesce((SELECT max(txn) FROM open_transactions), -1))"
-    ).fetchone()[0]
-    return int(newest) + 1
-
-
-def _add_entry(
-    connection: sqlite3.Connection, txn: int, phase: str, session: Session, detail: str
-) -> int:
-    added = connection.execute(
-        "INSERT INTO entries (txn, phase, at_ns, session_id, detail) VALUES (?, ?, ?, ?, ?)",
-        (txn, phase, time_ns(), session.id, detail),
-    )
-    return added.lastrowid or 0
-
-
-def _finish(
-    connection: sqlite3.Connection, txn: int, phase: str, session: Session, detail: str
-) -> None:
-    _add_entry(connection, txn, phase, session, detail)
-    connection.execute("DELETE FROM open_transactions WHERE txn = ?", (txn,))
-
-
-def _ensure_row(connection: sqlite3.Connection, session: Session) -> None:
-    connection.execute(
-        "INSERT INTO sessions (source, root, name, id, state, reason, message, since_ns)"
-        " VALUES (?, ?, ?, ?, 'pending', '', '', ?) ON CONFLICT DO UPDATE SET id = excluded.id",
-        (*_place(session), session.id, time_ns()),
-    )
-
-
-def _save_cursor(connection: sqlite3.Connection, session: Session, cursor: Cursor) -> None:
-    _ensure_row(connection, session)
-    assignments = ", ".join(f"{column} = ?" for column in _CURSOR)
-    connection.execute(
-        f"UPDATE sessions SET {assignments} WHERE source = ? AND root = ? AND name = ?",  # noqa: S608 - constants
-        (*(getattr(cursor, column) for column in _CURSOR), *_place(session)),
-    )
-
-
-def _record(row: tuple[Any, ...]) -> Record:
-    source, root, name, session_id = row[:4]
-    stat, (state, reason, message, since_ns), cursor = row[4:9], row[9:13], row[13:]
-    return Record(
-        session=Session(source, session_id, os.fsdecode(root), name),
-        stat=None if stat[0] is None else Stat(*stat),
-        state=State(state),
-        reason=reason,
-        message=message,
-        since_ns=since_ns,
-        cursor=None if cursor[0] is None else Cursor(*cursor),
-    )
-
-
-def _place(session: Session) -> tuple[str, str | bytes, str]:
-    return session.source, _text(session.root), session.name
-
-
-def _text(path: str) -> str | bytes:
-    """Give a path as SQLite can hold it: as bytes where it is not Unicode."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return path
-
-
-def _encode(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from transcriptd import failpoint
 from transcriptd.compare import Whole, digest_of, read_whole
 from transcriptd.errors import ConditionFailed, Damaged, StoreError, Superseded, Unsupported
-from transcriptd.journal import Target, because
 from transcriptd.layout import Meta, SegmentMeta, foreign_key, generation_key, segment_key
+from transcriptd.rows import Target, because
 from transcriptd.stores import Absent, Matches, Stored
 from transcriptd.survey import survey, trusted
 from transcriptd.tail import chain

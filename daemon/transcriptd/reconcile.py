@@ -217,7 +217,7 @@ class Reconciler:
     async def _claimant(self, key: str, other: str) -> Claimant:
         """Say who asks; whether we took a stream over is only looked up where it matters."""
         claimant = Claimant(self._names.writer)
-        if claimant.owns(other) or self._store.appends:
+        if claimant.owns(other):
             return claimant
         return Claimant(self._names.writer, await taken_over(self._store, self._names, key))
 

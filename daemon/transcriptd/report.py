@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
     from transcriptd.config import Config
     from transcriptd.gate import Gate
-    from transcriptd.journal import Journal, Record
+    from transcriptd.journal import Journal
     from transcriptd.model import Session
+    from transcriptd.rows import Record
     from transcriptd.status import Status
     from transcriptd.stores import Store
 

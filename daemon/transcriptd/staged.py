@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from transcriptd.journal import because
 from transcriptd.model import Cursor
 from transcriptd.plan import Preserve, PutBase, PutTail, Seal
+from transcriptd.rows import because
 
 if TYPE_CHECKING:
-    from transcriptd.journal import Journal, Target, Transaction
+    from transcriptd.journal import Journal
     from transcriptd.layout import Meta
     from transcriptd.model import Session
     from transcriptd.plan import Action
+    from transcriptd.rows import Target, Transaction
     from transcriptd.stores import Head
     from transcriptd.survey import Survey
 

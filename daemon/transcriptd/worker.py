@@ -25,11 +25,11 @@ from transcriptd.errors import (
     Unreadable,
     Vanished,
 )
-from transcriptd.journal import because
 from transcriptd.layout import conflict_key, copy_key, document_digest
 from transcriptd.logs import get_logger
 from transcriptd.model import NO_DOCUMENT, Stat, State
 from transcriptd.pool import SETTLED_S
+from transcriptd.rows import because
 from transcriptd.sealing import Occasion, is_due, seconds_left
 from transcriptd.snapshot import Look, look, stat_of
 from transcriptd.stores import on_account
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
 
     from transcriptd.budget import Budget
     from transcriptd.gate import Gate
-    from transcriptd.journal import Journal, Record
+    from transcriptd.journal import Journal
     from transcriptd.layout import Names
     from transcriptd.model import Cursor, Session
     from transcriptd.pool import Turn
+    from transcriptd.rows import Record
     from transcriptd.sources import Source
     from transcriptd.status import Status
     from transcriptd.upload import Uploader

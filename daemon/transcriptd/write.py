@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from transcriptd import failpoint
 from transcriptd.errors import Corrupted, Superseded
-from transcriptd.journal import Target, because
 from transcriptd.layout import Meta, SegmentMeta, segment_key
 from transcriptd.model import NO_DOCUMENT, Cursor
 from transcriptd.plan import SMALL, PutBase, PutTail, Seal, is_apart
+from transcriptd.rows import Target, because
 from transcriptd.sealing import COPYABLE
 from transcriptd.staged import OPS, cursor_of
 from transcriptd.stores import Absent, Fresh, Matches, Stored

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.home import Home
     from tests.kept import Kept
     from tests.proxy import FaultProxy
+    from tests.servers import Server
 
 BASES = r"^history/[^.][^/]*/history\.jsonl$"
 CONTENT = r"^history/(?!\.tail/)"
@@ -59,6 +60,12 @@ class Archive:
 
 def put(home: Home, messages: list[Message], session_id: str = "one") -> None:
     save(home.sessions, document(messages, session_id))
+
+
+def overwrite(server: Server, key: str, body: bytes) -> None:
+    """Put an object as somebody does who keeps no rules: no condition, no metadata."""
+    status, said = send(server, "PUT", f"/{server.bucket}/{key}", body)
+    assert status == 200, said
 
 
 def journal_of(home: Home) -> Path:

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcriptd.journal import Entry, Journal, Target, Transaction, entries
+from transcriptd.journal import Journal, entries
 from transcriptd.model import Cursor, Session, Stat, State
+from transcriptd.rows import Entry, Target, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transcriptd.config import Config
-    from transcriptd.journal import Entry
+    from transcriptd.rows import Entry
 
 _POLL_S = 0.5
 _PAGE = 1000

@@ -17,7 +17,7 @@ from transcriptd.cli.ending import told
 from transcriptd.cli.options import config_option
 from transcriptd.cli.status import duration, size
 from transcriptd.errors import NotFound
-from transcriptd.journal import Journal, Record
+from transcriptd.journal import Journal
 from transcriptd.layout import Meta, document_key
 from transcriptd.listing import Archived, streams_in
 from transcriptd.model import State
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from transcriptd.config import Config
+    from transcriptd.rows import Record
     from transcriptd.stores import Store
 
 _AT_ONCE = 16

@@ -8,7 +8,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ from transcriptd import identity, logs
 from transcriptd.cli.config import archive_line, archive_place
 from transcriptd.cli.ending import told
 from transcriptd.cli.options import config_option
+from transcriptd.cli.progress import Bar
 from transcriptd.cli.run import loop_factory
 from transcriptd.journal import Journal
 from transcriptd.layout import Names
@@ -26,8 +27,6 @@ from transcriptd.stores import open_store
 from transcriptd.wanted import everything, wanted
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from transcriptd.config import Config
     from transcriptd.wanted import Wanted
 
@@ -101,7 +100,7 @@ def command(
     outcomes: list[Outcome] = []
     with (
         told(),
-        _Bar(shown=sys.stderr.isatty() and not as_json) as bar,
+        Bar("restoring", shown=sys.stderr.isatty() and not as_json) as bar,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
         notes = runner.run(_restore(config, named, to, outcomes, bar, force=force))
@@ -120,7 +119,7 @@ async def _restore(
     named: list[Wanted],
     to: Path | None,
     outcomes: list[Outcome],
-    bar: _Bar,
+    bar: Bar,
     *,
     force: bool,
 ) -> dict[str, str]:
@@ -225,34 +224,3 @@ def _row(outcome: Outcome, *, alone: bool) -> str:
         what.append("it holds what the archive has")
     said = "; ".join(filter(None, what))
     return f"{outcome.session_id}  {place}  {said}" if said else ""
-
-
-class _Bar:
-    """A progress bar on standard error; nothing where it is not to be shown."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._is_shown = shown
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        if self._is_shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-            self._progress = Progress(
-                TextColumn("restoring"), BarColumn(), MofNCompleteColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._task = self._progress.add_task("restoring", total=None)
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def show(self, done: int, total: int) -> None:
-        """Show that so many sessions of a total are dealt with."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, total=total, completed=done)

@@ -7,18 +7,17 @@ import json
 import os
 import sys
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from transcriptd import client, logs
 from transcriptd.cli.options import config_option
+from transcriptd.cli.progress import Bar
 from transcriptd.cli.run import loop_factory, refuse_state
 from transcriptd.errors import LockHeld
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from transcriptd.config import Config
 
 _POLL_S = 0.25
@@ -49,7 +48,8 @@ def command(config: Config, timeout_s: float, *, seal: bool, as_json: bool) -> N
     Through the running daemon where there is one, else in this process. Exit status 0 if all is
     archived, 1 if not, 75 if a daemon runs that does not answer.
     """
-    with _Bar(shown=sys.stderr.isatty() and not as_json) as bar:
+    with Bar("archiving", shown=sys.stderr.isatty() and not as_json) as shown:
+        bar = _Backlog(shown)
         outcome = _through_daemon(config, timeout_s, bar, seal=seal)
         where = ""
         if outcome is not None:
@@ -66,7 +66,7 @@ def command(config: Config, timeout_s: float, *, seal: bool, as_json: bool) -> N
 
 
 def _through_daemon(
-    config: Config, timeout_s: float, bar: _Bar, *, seal: bool
+    config: Config, timeout_s: float, bar: _Backlog, *, seal: bool
 ) -> dict[str, Any] | None:
     """Have the running daemon do it; `None` where none answers."""
     socket = str(config.health.socket)
@@ -99,7 +99,7 @@ def _looked_by_daemon(config: Config) -> list[dict[str, Any]]:
     return looked
 
 
-def _follow(socket: str, bar: _Bar, done: Event) -> None:
+def _follow(socket: str, bar: _Backlog, done: Event) -> None:
     """Show how much is left until `done`."""
     while bar.is_shown and not done.wait(_POLL_S):
         try:
@@ -109,7 +109,7 @@ def _follow(socket: str, bar: _Bar, done: Event) -> None:
 
 
 def _alone(
-    config: Config, timeout_s: float, bar: _Bar, *, seal: bool
+    config: Config, timeout_s: float, bar: _Backlog, *, seal: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Do it in this process; return the outcome and what there is to report."""
     level = config.log.level if config.log.level == "error" else "warning"  # the rest is told below
@@ -126,7 +126,7 @@ def _alone(
 
 
 async def _pass(
-    config: Config, timeout_s: float, bar: _Bar, *, seal: bool
+    config: Config, timeout_s: float, bar: _Backlog, *, seal: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     from transcriptd.app import Daemon
     from transcriptd.report import Report
@@ -162,35 +162,15 @@ def _tell(outcome: dict[str, Any], looked: list[dict[str, Any]], where: str) -> 
         click.echo(f"  {session['session']}  {session['state']}  {why}".rstrip())
 
 
-class _Bar:
-    """A progress bar on standard error; nothing where it is not to be shown."""
+class _Backlog:
+    """How much is left of the most there was, on a bar."""
 
-    def __init__(self, *, shown: bool) -> None:
-        self.is_shown = shown
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
+    def __init__(self, bar: Bar) -> None:
+        self.is_shown = bar.is_shown
+        self._bar = bar
         self._most = 0
 
-    def __enter__(self) -> Self:
-        if self.is_shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-            self._progress = Progress(
-                TextColumn("archiving"), BarColumn(), MofNCompleteColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._task = self._progress.add_task("archiving", total=None)
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
     def show(self, waiting: int) -> None:
-        """Show that so many sessions are left of the most there were."""
         self._most = max(self._most, waiting)
-        if self._progress is not None and self._task is not None and self._most:
-            done = self._most - waiting
-            self._progress.update(self._task, total=self._most, completed=done)
+        if self._most:
+            self._bar.show(self._most - waiting, self._most)

@@ -10,13 +10,14 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from textwrap import wrap
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import click
 
 from transcriptd import logs
 from transcriptd.cli.config import archive_line, archive_place
 from transcriptd.cli.options import config_option
+from transcriptd.cli.progress import Bar
 from transcriptd.cli.run import loop_factory
 from transcriptd.doctor.finding import counted
 from transcriptd.errors import TranscriptdError
@@ -29,8 +30,6 @@ from transcriptd.verify import LOST, MEANINGS, Here, Verifier, is_stream, sessio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from rich.progress import Progress, TaskID
 
     from transcriptd.config import Config
     from transcriptd.stores import Store
@@ -96,7 +95,7 @@ def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: boo
     tally = _Tally(config.machine)
     try:
         with (
-            _Bar(shown=sys.stderr.isatty() and not as_json) as bar,
+            Bar("verifying", shown=sys.stderr.isatty() and not as_json) as bar,
             asyncio.Runner(loop_factory=loop_factory()) as runner,
         ):
 
@@ -233,34 +232,3 @@ def _tell(verdict: Verdict, finding: Finding) -> None:
     click.echo(f"{name}  {what}: {finding.message}")
     if finding.key != verdict.path:
         click.echo(f"  {finding.key}")
-
-
-class _Bar:
-    """A progress bar on standard error; nothing where it is not to be shown."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        if self._shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-            self._progress = Progress(
-                TextColumn("verifying"), BarColumn(), MofNCompleteColumn(),
-                console=Console(stderr=True), transient=True,
-            )  # fmt: skip
-            self._task = self._progress.add_task("verifying", total=None)
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def show(self, done: int, total: int) -> None:
-        """Show that so many streams of so many are done."""
-        if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, total=total, completed=done)

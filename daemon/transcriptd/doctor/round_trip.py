@@ -1,4 +1,4 @@
-"""Whether the archive does what it must: one scratch object written, read back and removed.
+"""Whether the archive does what it must: scratch objects written, read back and removed.
 
 Uses a store as the daemon does, and nothing else of it.
 """
@@ -35,7 +35,6 @@ _DEFAULT_PREFIX = "history/"
 _IN_PARTS = "copy_parts"
 _NICE_TO_HAVE = {
     "abort_upload": "s3:AbortMultipartUpload",
-    "list_parts": "s3:ListMultipartUploadParts",
     "list_uploads": "s3:ListBucketMultipartUploads",
 }
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from transcriptd.content import Content
-    from transcriptd.journal import Journal, Record
+    from transcriptd.journal import Journal
     from transcriptd.model import Stat
+    from transcriptd.rows import Record
     from transcriptd.sources import Source
 
 

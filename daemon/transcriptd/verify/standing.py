@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transcriptd.content import Content
-    from transcriptd.journal import Record
     from transcriptd.model import Cursor, Session, Stat
+    from transcriptd.rows import Record
     from transcriptd.verify.here import Here, Read
     from transcriptd.verify.look import Found
 

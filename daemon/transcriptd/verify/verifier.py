@@ -40,8 +40,8 @@ from transcriptd.verify.verdicts import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
-    from transcriptd.journal import Record
     from transcriptd.model import Session
+    from transcriptd.rows import Record
     from transcriptd.stores import Store
     from transcriptd.verify.finding import Finding, Verdict
     from transcriptd.verify.here import Here, Read
