@@ -132,7 +132,7 @@ class Machine:
         self, session: Session | None = None, *, settled: bool = False, sealing: bool = False
     ) -> float | None:
         """Take one attempt at a session."""
-        turn = Turn(session or self.session(), monotonic(), settled, sealing)
+        turn = Turn(session or self.session(), monotonic(), settled, sealing, quiet=settled)
         return await self.worker.attempt(turn)
 
     def record(self, session_id: str = "s") -> Record:

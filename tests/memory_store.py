@@ -12,6 +12,7 @@ import hashlib
 import re
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.ledger import Ledger
@@ -297,9 +298,9 @@ class MemoryStore:
 
     async def list(self, prefix: str) -> AsyncIterator[Entry]:
         async with self._operation("list", prefix):
-            found = sorted(key for key in self.objects if key.startswith(prefix))
-        for key in found:
-            head = self.objects[key].head
+            below = ((key, o.head) for key, o in self.objects.items() if key.startswith(prefix))
+            found = sorted(below, key=itemgetter(0))
+        for key, head in found:
             yield Entry(key, head.size, head.etag, head.modified)
 
     async def delete(self, *keys: str) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import signal
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from time import monotonic, time
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +20,7 @@ from transcriptd.gate import Gate
 from transcriptd.health import Health
 from transcriptd.journal import Journal
 from transcriptd.layout import Names
+from transcriptd.left import Result, what_is_left
 from transcriptd.lock import Lock
 from transcriptd.logs import get_logger
 from transcriptd.model import State
@@ -28,7 +28,7 @@ from transcriptd.pool import Pool
 from transcriptd.report import Report
 from transcriptd.sealing import seconds_left
 from transcriptd.sources import open_sources
-from transcriptd.status import Standing, Status
+from transcriptd.status import Status
 from transcriptd.stores import open_store
 from transcriptd.stores.patience import Patience
 from transcriptd.takeover import Taken, take_over
@@ -51,19 +51,6 @@ _SUMMARY_S = 300.0
 _FOREIGN_S = 3600.0
 _REQUESTS_A_TURN = 6  # of full size: a generation is read, copied, read back, then replaced
 _HOPELESS_PROBES = 3
-_WAITS = Standing(State.PENDING, 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a pass over everything ended: what is not archived, by session id and why."""
-
-    archived: int
-    left: tuple[dict[str, str], ...]
-
-    @property
-    def is_complete(self) -> bool:
-        return not self.left
 
 
 class Daemon:
@@ -192,7 +179,7 @@ class Daemon:
                 self.pool.hurry(seal=seal)
                 asked = monotonic()
                 await self.pool.worked_off()
-        left = self._left(monotonic() - asked)
+        left = what_is_left(self.pool, self.status, self.watches, for_s=monotonic() - asked)
         return Result(self.status.events["archived"] - before, left)
 
     async def sync_once(self, timeout_s: float, *, seal: bool = False) -> Result:
@@ -214,35 +201,6 @@ class Daemon:
 
     def _start_pool(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         return [tasks.create_task(self.pool.run(), name="pool")] if self.pool else []
-
-    def _left(self, for_s: float) -> tuple[dict[str, str], ...]:
-        """Name what is not archived, with the reason; changes younger than `for_s` do not count."""
-        assert self.pool is not None
-        standings = self.status.sessions
-        left = dict.fromkeys(self.pool.waiting(for_s=for_s), _WAITS)
-        left |= {s: each for s, each in standings.items() if each.state is State.QUARANTINED}
-        said = ((session, standings.get(session, each)) for session, each in left.items())
-        roots = tuple(
-            {
-                "session": "*",
-                "path": str(root),
-                "state": State.QUARANTINED.value,
-                "reason": "root_unreadable",
-                "message": why,
-            }
-            for watch in self.watches
-            for root, why in watch.unreadable.items()
-        )
-        return roots + tuple(
-            {
-                "session": session.id,
-                "path": str(session.path),
-                "state": standing.state.value,
-                "reason": standing.reason,
-                "message": standing.message,
-            }
-            for session, standing in said
-        )
 
     async def _drain(self) -> None:
         if self.pool is None:

@@ -25,13 +25,14 @@ class Turn:
     """A session's turn. `since`: when its oldest unarchived change was seen (monotonic seconds).
 
     `settled`: it has been quiet, so that what besides the lines has changed is archived, too.
-    `sealing`: somebody asked that its base takes in its tail.
+    `quiet`: nothing came for a minute. `sealing`: somebody asked that its base takes in its tail.
     """
 
     session: Session
     since: float
     settled: bool
     sealing: bool = False
+    quiet: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -67,6 +68,7 @@ class Pool:
         self._settling = Debounce(quiet=SETTLED_S, max_wait=float("inf"))
         self._settled: set[Session] = set()
         self._sealing: set[Session] = set()
+        self._quiet: set[Session] = set()
         self._on_failure = on_failure
         self._clock = clock
         self._slots = asyncio.Semaphore(workers)
@@ -154,6 +156,7 @@ class Pool:
             while (quiet := self._settling.take(now)) is not None:
                 self._settling.finish(quiet, now)
                 self._settled.add(quiet)
+                self._quiet.add(quiet)
                 self._debounce.touch(quiet, now, within=0.0)
             both = (self._debounce.next_due(), self._settling.next_due())
             due = min((due for due in both if due is not None), default=None)
@@ -168,9 +171,10 @@ class Pool:
     async def _take_turn(self, session: Session) -> None:
         since = self._debounce.waiting_since(session) or self._clock()
         self.working_since[session] = self._clock()
-        turn = Turn(session, since, session in self._settled, session in self._sealing)
-        self._settled.discard(session)  # what is asked for from now on is for the next turn
-        self._sealing.discard(session)
+        asked_for = (self._settled, self._sealing, self._quiet)
+        turn = Turn(session, since, *(session in each for each in asked_for))
+        for each in asked_for:
+            each.discard(session)  # what is asked for from now on is for the next turn
         try:
             settle_in = await until_done(
                 lambda: self._attempt(turn),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from transcriptd.claim import put_claim, taken_over
 from transcriptd.compare import Comparison, digest_of, read_segment
 from transcriptd.digest import digests
-from transcriptd.errors import Behind, Superseded
+from transcriptd.errors import AccessDenied, Behind, Superseded
 from transcriptd.layout import conflict_key, generation_key
 from transcriptd.logs import get_logger
 from transcriptd.plan import (
@@ -165,7 +165,10 @@ class Reconciler:
 
     async def _survey(self, key: str, *, is_new: bool) -> Survey:
         """Look at the archive; where nothing is there yet, with our claim beside it already."""
-        is_absent = is_new and await self._store.head(key) is None
+        try:
+            is_absent = is_new and await self._store.head(key) is None
+        except AccessDenied:  # who may not list is told so of what is absent, too
+            is_absent = False
         if is_absent and not self._store.appends:
             await put_claim(self._store, self._names, key)
         return await survey(self._store, self._names.prefix, key, is_absent=is_absent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transcriptd.errors import AccessDenied
 from transcriptd.layout import (
@@ -22,7 +22,12 @@ from transcriptd.layout import (
 from transcriptd.tail import Chain, Tails, chain, tails_of
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from transcriptd.stores import Head, Store
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +53,45 @@ class Survey:
 
 async def survey(store: Store, prefix: str, key: str, *, is_absent: bool = False) -> Survey:
     """Ask how a stream stands. `is_absent`: that there is no base is known. Raises `StoreError`."""
-
-    async def look() -> Head | None:
-        return None if is_absent else await store.head(key)
-
     try:
+        if is_absent:
+            tails, closed = await _both(
+                list_tails(store, prefix, key), _highest_closed(store, prefix, key)
+            )
+            return Survey(None, None, tails, Chain(), closed, may_list=True)
         tails = await list_tails(store, prefix, key)
     except AccessDenied:
-        head = await look()
-        meta = trusted(head)
-        closed = await _closed_without_listing(store, prefix, key, meta)
-        return Survey(head, meta, Tails(), _chain(Tails(), head, meta), closed, may_list=False)
+        return await _without_listing(store, prefix, key)
+    head, closed = await _both(store.head(key), _highest_closed(store, prefix, key))
+    meta = trusted(head)
+    return Survey(head, meta, tails, _chain(tails, head, meta), closed, may_list=True)
+
+
+async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Ask two questions at once."""
     try:
         async with asyncio.TaskGroup() as asking:
-            heading = asking.create_task(look())
-            listing = asking.create_task(_highest_closed(store, prefix, key))
+            one, other = asking.create_task(first), asking.create_task(second)
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None  # its type decides what follows
-    head = heading.result()
-    meta = trusted(head)
-    return Survey(head, meta, tails, _chain(tails, head, meta), listing.result(), may_list=True)
+    return one.result(), other.result()
+
+
+async def _without_listing(store: Store, prefix: str, key: str) -> Survey:
+    """Ask for each object that may be there: what may not be listed may still be read."""
+
+    async def head(name: str) -> Head | None:
+        try:
+            return await store.head(name)
+        except AccessDenied:  # who may not list is told so of what is absent, too
+            return None
+
+    base = await head(key)
+    meta = trusted(base)
+    generation = meta.generation if meta else 0
+    while await head(generation_key(prefix, key, generation)) is not None:
+        generation += 1
+    return Survey(base, meta, Tails(), _chain(Tails(), base, meta), generation - 1, may_list=False)
 
 
 async def list_tails(store: Store, prefix: str, key: str) -> Tails:
@@ -94,11 +118,3 @@ async def _highest_closed(store: Store, prefix: str, key: str) -> int:
         found = closed_generation(entry.key)
         highest = max(highest, -1 if found is None else found)
     return highest
-
-
-async def _closed_without_listing(store: Store, prefix: str, key: str, meta: Meta | None) -> int:
-    """Find the highest finished generation by asking for each that may be there."""
-    generation = meta.generation if meta else 0
-    while await store.head(generation_key(prefix, key, generation)) is not None:
-        generation += 1
-    return generation - 1

@@ -181,6 +181,9 @@ class Uploader:
         decision = await self._reconciler.ask(look, cursor, key)
         if decision.overwritten:
             self._on_foreign(look.snapshot.session)
+        # One that was adopted before a rest is still not repaired, though nothing is new of it.
+        unrepaired = decision.standing.is_bare and decision.key in self._repaired
+        if decision.overwritten or (unrepaired and decision.actions):
             self._require_rest(decision.key)
         if max(look.snapshot.content.size, cursor.length if cursor else 0) >= self._sizes.copyable:
             await self._store.discard_uploads(decision.key)

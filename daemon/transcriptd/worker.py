@@ -148,8 +148,8 @@ class Worker:
     async def _is_seal_due(self, turn: Turn, cursor: Cursor | None) -> bool:
         if cursor is None or not cursor.tail_length:
             return False
-        settled = Occasion.QUIET if turn.settled else Occasion.WRITTEN
-        occasion = Occasion.NOW if turn.sealing else settled
+        quiet = Occasion.QUIET if turn.quiet else Occasion.WRITTEN
+        occasion = Occasion.NOW if turn.sealing else quiet
         copies = await self._uploader.copies(cursor)
         return is_due(cursor, occasion, self._wall_clock(), max_lag=self._max_lag, copies=copies)
 

@@ -183,7 +183,6 @@ def floors(server: Server, home: Path) -> Figures:
 
 def lines(home: Path) -> Figures:
     """From a document of 10 MB to lines that are compared with the archive, beside the floor."""
-    from transcriptd.digest import digest
     from transcriptd.model import Cursor, Session
     from transcriptd.snapshot import look
     from transcriptd.sources.codetether import CodeTether
@@ -197,7 +196,7 @@ def lines(home: Path) -> Figures:
     limit = 1 << 30
     first = look(source, session, None, max_bytes=limit)
     content = first.snapshot.content
-    cursor = Cursor("k", 0, first.snapshot.records, len(content), digest(content), "e", "w")
+    cursor = Cursor("k", 0, first.snapshot.records, content.size, first.digest, "e", "w")
     floor = min(_timed_ms(lambda: sha256(path.read_bytes()).digest()) for _ in range(10))
     new = min(_timed_ms(lambda: look(source, session, None, max_bytes=limit)) for _ in range(10))
     again = min(
