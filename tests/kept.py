@@ -66,7 +66,9 @@ class KeptInBucket:
             with urlopen(str(request.url), timeout=10, context=context) as answer:
                 said = {name.lower(): value for name, value in answer.headers.items()}
                 names = (name for name in said if name.startswith("x-amz-meta-"))
-                return Object(answer.read(), {n.removeprefix("x-amz-meta-"): said[n] for n in names})
+                return Object(
+                    answer.read(), {n.removeprefix("x-amz-meta-"): said[n] for n in names}
+                )
         except HTTPError as error:
             error.close()
             if error.code != _NOT_FOUND:

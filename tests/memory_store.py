@@ -16,7 +16,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.ledger import Ledger
-from transcriptd.errors import ConditionFailed, NotFound, RangeInvalid, StoreError, Unreachable
+from transcriptd.errors import (
+    AccessDenied,
+    ConditionFailed,
+    NotFound,
+    RangeInvalid,
+    StoreError,
+    Unreachable,
+)
 from transcriptd.stores import (
     Absent,
     Condition,
@@ -404,6 +411,20 @@ class MemoryStore:
         self._steps_left = max(0, self._steps_left - 1)
         if self._steps_left == 0:  # and it stays dead until `recover`
             raise Crashed
+
+
+class AwsWithoutListing(MemoryStore):
+    """What AWS is to who may not list: what is absent is forbidden, too."""
+
+    async def head(self, key: str) -> Head | None:
+        if (found := await super().head(key)) is None:
+            raise AccessDenied("head: 403")
+        return found
+
+    async def list(self, prefix: str) -> AsyncIterator[Entry]:
+        async with self._operation("list", prefix):
+            raise AccessDenied("list: 403")
+        yield  # type: ignore[unreachable]  # pragma: no cover - makes it a generator
 
 
 async def _held(fault: Fault) -> None:

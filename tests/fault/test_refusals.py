@@ -11,7 +11,7 @@ import pytest
 from tests.daemon import archived, eventually, running
 from tests.documents import conversation, document, history, save
 from tests.home import VARIABLE
-from tests.kept import KeptInBucket, finished, history_of
+from tests.kept import KeptInBucket, base_of, finished, history_of, segments_of
 from tests.proxy import ACCESS_DENIED, EXPIRED_TOKEN, Answer, FaultProxy, FlipByte
 from tests.servers import create_bucket
 from tests.servers.request import send
@@ -159,6 +159,55 @@ async def test_a_byte_that_a_server_stores_wrong_is_noticed_and_mended(
             assert (await daemon.state_of("one"))["state"] == "current"
     if earlier:
         assert finished(KeptInBucket(server), "one") in ([], [history(conversation(earlier))])
+
+
+async def test_a_credential_that_may_remove_nothing_is_told_so_once_and_all_goes_on(
+    home: Home, proxy: FaultProxy, server: Server
+) -> None:
+    kept = KeptInBucket(server)
+    proxy.add(ACCESS_DENIED, method="DELETE")
+    proxy.add(ACCESS_DENIED, method="POST", key="^$")  # many at once
+    async with running(home) as daemon:
+        for length in (150, 160, 170):
+            for more in (0, 2):  # a base, and a tail that it takes in
+                put(home, length + more)
+                await daemon.archives("one", len(history(conversation(length + more))))
+            assert (await daemon.sync(seal=True)).is_ok
+        assert base_of(kept, "one") == history_of(kept, "one") == history(conversation(172))
+        (line,) = daemon.lines("tail.kept")
+        assert line["hint"]
+        said = await daemon.status()
+        assert said["degraded"] == []
+        assert daemon.lines("session.attempt_failed") == []
+        await daemon.kill()
+    left = segments_of(kept, "one")
+    assert len(left) > 2
+    put(home, 180)
+    async with running(home) as daemon:  # what was left behind is in nobody's way
+        await daemon.archives("one", len(history(conversation(180))))
+        assert (await daemon.state_of("one"))["generation"] == 0
+    assert history_of(kept, "one") == history(conversation(180))
+    assert set(left) < set(segments_of(kept, "one"))
+
+
+async def test_a_credential_that_may_list_nothing_archives_whole_objects(
+    home: Home, proxy: FaultProxy, server: Server
+) -> None:
+    kept = KeptInBucket(server)
+    proxy.add(ACCESS_DENIED, method="GET", key="^$")
+    rewritten = conversation(140, about="something else")
+    async with running(home) as daemon:
+        for length in (150, 160, 170):
+            put(home, length)
+            await daemon.archives("one", len(history(conversation(length))))
+            assert base_of(kept, "one") == history(conversation(length))
+        save(home.sessions, document(rewritten, "one"))
+        await daemon.archives("one", len(history(rewritten)))
+        assert (await daemon.state_of("one"))["generation"] == 1
+        assert (await daemon.status())["degraded"] == []
+    assert base_of(kept, "one") == history(rewritten)
+    assert finished(kept, "one") == [history(conversation(170))]
+    assert segments_of(kept, "one") == []
 
 
 def _remove_bucket(server: Server) -> None:

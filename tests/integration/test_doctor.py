@@ -11,12 +11,11 @@ import pytest
 
 from tests.documents import conversation, document, save
 from tests.home import PATIENCE_S, VARIABLE, Home
-from tests.memory_store import MemoryStore
+from tests.memory_store import AwsWithoutListing
 from tests.proxy import ACCESS_DENIED, Answer, in_thread
 from tests.servers import Missing
 from tests.servers.request import send
 from transcriptd.doctor import Level, round_trip
-from transcriptd.errors import AccessDenied
 from transcriptd.stores import capabilities
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from tests.home import Outcome
     from tests.servers import Pool, Server
-    from transcriptd.stores import Head
 
 CANARY = "canary-d41d8cd9"
 KNOWN = capabilities.guarantees(None)
@@ -172,24 +170,14 @@ def test_without_the_right_to_list_there_are_no_tails_and_that_is_a_warning(
     assert "s3:ListBucketMultipartUploads" in uploads["message"]
 
 
-class AwsWithoutListing(MemoryStore):
-    """What AWS is to who may not list: what is absent is forbidden, too."""
-
-    async def head(self, key: str) -> Head | None:
-        if (found := await super().head(key)) is None:
-            raise AccessDenied("head: 403")
-        return found
-
-
-async def test_where_what_is_absent_counts_as_forbidden_nothing_new_is_archived() -> None:
+async def test_where_what_is_absent_counts_as_forbidden_whole_objects_are_kept() -> None:
     store = AwsWithoutListing()
-    store.fail("list", AccessDenied("list: 403"), times=None)
     found = {
         finding.subject: finding
         async for finding in round_trip.examine(store, "history/", clock=lambda: 0.0)
     }
-    assert found["list"].level is Level.FAIL
-    assert "no new session is archived" in found["list"].message
+    assert found["list"].level is Level.WARN
+    assert "whole objects are kept" in found["list"].message
     assert found["remove"].level is Level.OK
     assert store.objects == {}
 

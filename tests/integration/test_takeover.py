@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tests.documents import conversation, document, history, save
 from tests.home import Home
 from tests.kept import Kept, KeptInBucket, KeptInDirectory, aside, finished, history_of
 from tests.servers import create_bucket
+from tests.servers.process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.home import Outcome
     from tests.servers import Pool
 
+USAGE = 2
 THEIRS, OURS = conversation(4), conversation(3, about="something else")
 
 
@@ -41,18 +42,18 @@ class Two:
 def two(request: pytest.FixtureRequest, servers: Pool) -> Iterator[Two]:
     """Homes whose paths are short, because those of their sockets may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="td-") as path:
-        homes = [Home.make(Path(path, name)) for name in ("old", "new")]
+        old, new = (Home.make(Path(path, name)) for name in ("old", "new"))
         kept: Kept = KeptInDirectory(Path(path, "archive"))
         server = None if request.param == "local" else create_bucket(servers.get(request.param))
         if server:
             kept = KeptInBucket(server)
-        for home in homes:
+        for home in (old, new):
             home.environ["TRANSCRIPTD_MACHINE"] = home.path.name
             if server:
                 home.use(server)
             else:
                 home.environ["TRANSCRIPTD_LOCAL__PATH"] = str(Path(path, "archive"))
-        yield Two(*homes, kept)
+        yield Two(old, new, kept)
 
 
 def archive(two: Two, *session_ids: str) -> None:
@@ -147,5 +148,30 @@ def test_a_machine_whose_history_gave_way_keeps_the_rest_of_it_aside(two: Two) -
 
 def test_what_to_take_over_has_to_be_said(two: Two) -> None:
     outcome = two.new.run("takeover")
-    assert outcome.status == os.EX_USAGE or outcome.status == 2
+    assert outcome.status == USAGE
     assert "--all" in outcome.err
+
+
+async def test_while_the_archive_does_not_answer_that_is_said_and_nothing_is_taken(
+    two: Two,
+) -> None:
+    await asyncio.to_thread(archive, two, "one")
+    if isinstance(two.kept, KeptInDirectory):
+        pytest.skip("a directory is always there")
+    two.new.environ["CODETETHER_HISTORY_S3_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
+    outcome = await asyncio.to_thread(two.new.run, "takeover", "one")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith("Error: ")
+    assert not is_ours(two, "one")
+
+
+def test_a_session_that_is_behind_begins_anew_once_it_is_taken_over(two: Two) -> None:
+    for home, messages in ((two.old, THEIRS), (two.new, THEIRS[:2])):
+        save(home.sessions, document(messages, "one"))
+        home.run("sync")
+    assert history_of(two.kept, "one") == history(THEIRS)
+    outcome = two.new.run("takeover", "one")
+    print(outcome, two.new.run("status").out)
+    assert outcome.status == 0
+    assert history_of(two.kept, "one") == history(THEIRS[:2])
+    assert finished(two.kept, "one") == [history(THEIRS)]

@@ -18,9 +18,9 @@ import pytest
 
 from tests.observed import wired
 from transcriptd import client
-from transcriptd.app import Result
 from transcriptd.errors import LockHeld, Unreachable
 from transcriptd.health import Health
+from transcriptd.left import Result
 from transcriptd.report import Report
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.documents import conversation, history
 from tests.machine import Machine
-from tests.memory_store import Bucket, Object
+from tests.memory_store import AwsWithoutListing, Bucket, Object
 from transcriptd.digest import digest
 from transcriptd.errors import AccessDenied, Superseded, Unreachable
 from transcriptd.journal import entries
@@ -327,6 +327,17 @@ async def test_without_permission_to_list_whole_objects_are_kept(
     assert machine.archived() == history(LONG[:4])
     assert bucket.objects[CLOSED].body == history(LONG[:3])
     assert segments(bucket) == []
+
+
+async def test_where_what_is_absent_counts_as_forbidden_new_sessions_are_archived(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    machine = Machine(tmp_path, bucket)
+    machine.store = AwsWithoutListing(bucket)
+    async with machine:
+        await grow(machine, 2, 3, 2)
+        assert machine.archived() == history(LONG[:2])
+        assert bucket.objects[CLOSED].body == history(LONG[:3])
 
 
 async def test_a_source_that_is_gone_is_sealed_from_the_archive(

@@ -37,7 +37,7 @@ def command(config: Config, *, as_json: bool) -> None:
     """Find out what is wrong, and what to do about it.
 
     Looks at the configuration, the sessions, the state, the kernel, the archive and the daemon. The
-    archive is tried with one small object below .tail/.probe/, which is removed again.
+    archive is tried with small objects below .tail/.probe/, which are removed again.
     Works beside a running daemon and without one. Exit status 1 if anything fails; warnings are
     none.
     """
