@@ -137,7 +137,8 @@ class Machine:
             raise RuntimeError("lost: the base is not the session")
 
     async def _turn(self, *, settled: bool = False, sealing: bool = False) -> None:
-        turn = Turn(SESSION, monotonic(), settled, sealing)
+        quiet = settled and not sealing
+        turn = Turn(SESSION, monotonic(), settled, sealing, quiet)
         more_in = await self._worker.attempt(turn)
         if more_in is not None and (more_in >= SETTLED_S or self._due is None):
             self._due = self.now + more_in
