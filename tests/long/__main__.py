@@ -16,23 +16,33 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.long.archiving import Archiving
-from tests.long.places import placed
+from tests.long.places import PREFIX, placed
 from tests.servers import NAMES, Missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.long.places import Place
 
 
-def run(place: Place, *, examples: int, number: int, steps: int = 30, shrink: bool = False) -> None:
+def run(
+    place: Place,
+    *,
+    examples: int,
+    number: int,
+    steps: int = 30,
+    shrink: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
     """Run so many examples. Raises what the first one that fails raised."""
 
     @seed(number)
     def machine() -> Archiving:
-        return Archiving(place)
+        return Archiving(place, tell)
 
     phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
     run_state_machine_as_test(
-        machine,
+        machine,  # type: ignore[arg-type] # it is called, and nothing else
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -52,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--large", action="store_true", help="with messages of 3 MiB")
     parser.add_argument("--shrink", action="store_true", help="look for the shortest failure")
+    parser.add_argument("--tell", action="store_true", help="print what happens as it happens")
     asked = parser.parse_args()
     large = " --large" if asked.large else ""
     print(f"--server {asked.server} --examples {asked.examples} --seed {asked.seed}{large}")
@@ -65,9 +76,13 @@ def main() -> None:
                 number=asked.seed,
                 steps=asked.steps,
                 shrink=asked.shrink,
+                tell=print if asked.tell else lambda _: None,
             )
+            left = {key.removeprefix(PREFIX).partition("/")[2] for key in place.left}
     except Missing as missing:
         sys.exit(f"{asked.server}: {missing}")
+    if left:
+        sys.exit(f"uploads were left without an end, to {', '.join(sorted(left))}")
     print(f"ok, {time.monotonic() - began:.0f} s")
 
 

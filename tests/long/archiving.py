@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.documents import history, message
-from tests.long.links import TROUBLES, Held, Link
+from tests.long.links import TROUBLES, Held, Link, Moment
 from tests.long.oracle import must_go_on, read_archive, read_stream
-from tests.long.places import MACHINES, is_honest, may_land_late
+from tests.long.places import MACHINES, PREFIX, is_honest, may_land_late
 from tests.machine import Machine
 from tests.servers.process import fast_parent
 from transcriptd import snapshot
@@ -31,7 +31,7 @@ from transcriptd.layout import Names, generation_key, history_key
 from transcriptd.model import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.documents import Message
     from tests.long.oracle import Archive, Readable
@@ -41,24 +41,37 @@ if TYPE_CHECKING:
 ENOUGH_ATTEMPTS = 6
 MOST_REQUESTS = 120
 
+Change = tuple[str, int, list[str]]
+"""How a session file changes, from which message on or how many versions back, and what is new."""
+
+HOW = ("append", "append", "append", "rewrite", "undo", "same size", "revert", "delete")
+
 who = st.integers(0, MACHINES - 1)
-texts = st.lists(st.sampled_from(["a", "b", "a", "b", "L"]), min_size=1, max_size=3)
-places_in_it = st.integers(0, 4)
-kinds = st.sampled_from(["unsettled", "settled", "sealing"])
+texts = st.lists(st.sampled_from("ababL"), min_size=1, max_size=3)
+changes = st.tuples(st.sampled_from((*HOW, "save again", "nothing")), st.integers(0, 4), texts)
+kinds = st.sampled_from(["unsettled", "unsettled", "settled", "sealing"])
 journals = st.sampled_from(["kept", "stale", "lost"])
-requests = st.integers(0, 12)
+moments = st.builds(Moment, st.sampled_from([0, 1, 1, 2, 2, 3, 4, 6])) | st.builds(
+    Moment, st.integers(0, 3), st.just(value=True)
+)
+answers = st.booleans()
 _numbers = itertools.count()
 
 
 class Archiving(RuleBasedStateMachine):
-    """`messages` is what each machine's session file holds, `story` what happened so far."""
+    """`messages` is what each machine's session file holds, `story` what happened so far.
 
-    def __init__(self, place: Place) -> None:
+    `tell` hears each line of the story as it happens.
+    """
+
+    def __init__(self, place: Place, tell: Callable[[str], None] = lambda _: None) -> None:
         super().__init__()
+        self.tell = tell
         self.place = place
-        self.prefix = f"history/{next(_numbers)}/"
+        self.prefix = f"{PREFIX}{next(_numbers)}/"
         self.key = history_key(self.prefix, "s")
         self.story: list[str] = []
+        tell(f"-- below {self.prefix}")
         self.failed = False
         self.stack = ExitStack()
         self.stack.enter_context(structlog.testing.capture_logs())
@@ -106,80 +119,58 @@ class Archiving(RuleBasedStateMachine):
     def begin(self, new: list[str]) -> None:
         self._save(0, new)
 
-    @rule(by=who, new=texts)
-    def append(self, by: int, new: list[str]) -> None:
-        self._save(by, self.messages[by] + new)
+    @rule(by=who, change=changes, kind=kinds)
+    def work(self, by: int, change: Change, kind: str) -> None:
+        by = self._changed(by, change)
+        with self._told(f"m{by} works {kind}"):
+            self.run(self._turn(by, kind))
 
-    @rule(by=who, new=texts)
-    def append_and_work(self, by: int, new: list[str]) -> None:
-        self._save(by, self.messages[by] + new)
-        self._attempt(by, "unsettled")
-
-    @rule(by=who, keep=places_in_it)
-    def undo(self, by: int, keep: int) -> None:
-        self._save(by, self.messages[by][:keep])
-
-    @rule(by=who, at=places_in_it, new=texts)
-    def rewrite(self, by: int, at: int, new: list[str]) -> None:
-        self._save(by, self.messages[by][:at] + new)
-
-    @rule(by=who, at=places_in_it)
-    def change_one_letter(self, by: int, at: int) -> None:
-        flipped = {"a": "b", "b": "a", "L": "M", "M": "L"}
-        changed = list(self.messages[by])
-        if at < len(changed):
-            changed[at] = flipped[changed[at]]
-        self._save(by, changed)
-
-    @precondition(lambda self: self.versions)
-    @rule(by=who, which=st.integers(0, 50))
-    def revert(self, by: int, which: int) -> None:
-        self._save(by, self.versions[which % len(self.versions)])
-
-    @rule(by=who)
-    def delete_source(self, by: int) -> None:
-        self._say(f"m{by} deletes the file")
-        self.machines[by].session().path.unlink(missing_ok=True)
-
-    @rule(by=who)
-    def recreate_source(self, by: int) -> None:
-        self._save(by, self.messages[by])
-
-    @rule(by=who, kind=kinds)
-    def work(self, by: int, kind: str) -> None:
-        self._attempt(by, kind)
-
-    @rule(seconds=st.sampled_from([60.0, 1800.0]))
-    def time_passes(self, seconds: float) -> None:
+    @rule(seconds=st.sampled_from([60.0, 1800.0]), by=who, change=changes)
+    def time_passes(self, seconds: float, by: int, change: Change) -> None:
         self._say(f"{seconds} seconds pass")
         for machine in self.machines:
             machine.now += seconds
+        self.work(by, change, "settled")
 
-    @rule(by=who, trouble=st.sampled_from(TROUBLES), after=requests, kind=kinds)
-    def work_in_trouble(self, by: int, trouble: str, after: int, kind: str) -> None:
-        by = self._one(by)
-        self._say(f"m{by}: {trouble} after {after} requests")
-        self.links[by].trouble(trouble, after)
-        self._attempt(by, kind)
+    @rule(by=who, change=changes, kind=kinds, trouble=st.sampled_from(TROUBLES), at=moments)
+    def work_in_trouble(self, by: int, change: Change, kind: str, trouble: str, at: Moment) -> None:
+        by = self._changed(by, change)
+        self.links[by].trouble(trouble, at)
+        with self._told(f"m{by} works {kind}; {trouble} at {at}"):
+            self.run(self._turn(by, kind))
         self.links[by].recover()
 
-    @rule(by=who, after=requests, kind=kinds, journal=journals, answer=st.booleans())
-    def work_and_crash(self, by: int, after: int, kind: str, journal: str, answer: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        by = self._one(by)
-        self._say(f"m{by} crashes in request {after}, answered: {answer}; journal {journal}")
+    @rule(by=who, change=changes, kind=kinds, at=moments, answer=answers, journal=journals)
+    def work_and_crash(  # noqa: PLR0917 - drawn by hypothesis
+        self,
+        by: int,
+        change: Change,
+        kind: str,
+        at: Moment,
+        answer: bool,  # noqa: FBT001 - the same
+        journal: str,
+    ) -> None:
+        by = self._changed(by, change)
         held = Held(answer)
-        self.links[by].hold(held, after)
-        with self._told(f"m{by} works {kind}"):
+        self.links[by].hold(held, at)
+        with self._told(f"m{by} works {kind} and dies at {at}; journal {journal}"):
             self.run(self._crash(by, kind, held))
             self.run(self._restart(by, journal))
 
-    @rule(by=who, after=requests, answer=st.booleans(), kind=kinds)
-    def work_while_the_other_does(self, by: int, after: int, answer: bool, kind: str) -> None:  # noqa: FBT001 - drawn by hypothesis
+    @precondition(lambda self: is_honest(self.place))
+    @rule(by=who, change=changes, kind=kinds, at=moments, answer=answers)
+    def work_while_the_other_does(
+        self,
+        by: int,
+        change: Change,
+        kind: str,
+        at: Moment,
+        answer: bool,  # noqa: FBT001 - drawn by hypothesis
+    ) -> None:
         """Let one machine pause inside a request while the other takes a whole turn."""
-        if not is_honest(self.place):
-            return
-        with self._told(f"m{by} pauses in request {after}, answered: {answer}, {kind}"):
-            self.run(self._both(by, after, Held(answer), kind))
+        by = self._changed(by, change)
+        with self._told(f"m{by} works {kind} and pauses at {at}, answered: {answer}"):
+            self.run(self._both(by, at, Held(answer), kind))
 
     @precondition(lambda self: self.under_way)
     @rule(which=st.integers(0, 50))
@@ -191,15 +182,12 @@ class Archiving(RuleBasedStateMachine):
         self.run(self._notice())
         self._say(f"{seen.method} {seen.key} lands late: {seen.server_status}")
 
-    @rule(by=who)
-    def back_up_the_journal(self, by: int) -> None:
-        self._say(f"m{by} backs its journal up")
-        self.run(self.machines[by].back_up())
-
-    @rule(by=who, journal=journals)
-    def restart(self, by: int, journal: str) -> None:
-        self._say(f"m{by} restarts, journal {journal}")
-        self.run(self._restart(by, journal))
+    @rule(by=who, change=changes, journal=journals)
+    def restart(self, by: int, change: Change, journal: str) -> None:
+        by = self._changed(by, change)
+        with self._told(f"m{by} restarts, journal {journal}"):
+            self.run(self._restart(by, journal))
+            self.run(self.machines[by].back_up())
 
     @rule(by=who, new=texts)
     def become_quiet(self, by: int, new: list[str]) -> None:
@@ -265,11 +253,10 @@ class Archiving(RuleBasedStateMachine):
             if self.messages[by]:
                 self.links[by].recover()
                 await self._becomes_quiet(by, ["a", "b"])
-        left = await self.place.unfinished(self.prefix)
-        assert left == [], f"uploads were left: {left}"
+        self.place.left += await self.place.unfinished(self.prefix)
 
-    async def _both(self, by: int, after: int, held: Held, kind: str) -> None:
-        self.links[by].hold(held, after)
+    async def _both(self, by: int, at: Moment, held: Held, kind: str) -> None:
+        self.links[by].hold(held, at)
         first = asyncio.create_task(self._turn(by, kind))
         arrived = asyncio.create_task(held.arrived.wait())
         await asyncio.wait([first, arrived], return_when=asyncio.FIRST_COMPLETED)
@@ -337,10 +324,28 @@ class Archiving(RuleBasedStateMachine):
             await link.store.close()
         await self.reader.close()
 
-    def _attempt(self, by: int, kind: str) -> None:
-        by = self._one(by)
-        with self._told(f"m{by} works {kind}"):
-            self.run(self._turn(by, kind))
+    def _changed(self, by: int, change: Change) -> int:
+        """Change what is in a session file; return whose it is."""
+        by, (how, at, new) = self._one(by), change
+        was = self.messages[by]
+        match how:
+            case "append":
+                self._save(by, was + new)
+            case "rewrite":
+                self._save(by, was[:at] + new)
+            case "undo":
+                self._save(by, was[: max(0, len(was) - at)])
+            case "same size":
+                flipped = {"a": "b", "b": "a", "L": "M", "M": "L"}
+                self._save(by, [flipped[m] if i == at else m for i, m in enumerate(was)])
+            case "revert":
+                self._save(by, self.versions[-1 - at % len(self.versions)])
+            case "delete":
+                self._say(f"m{by} deletes its file")
+                self.machines[by].session().path.unlink(missing_ok=True)
+            case "save again":
+                self._save(by, was)
+        return by
 
     def _one(self, by: int) -> int:
         """Only one machine where the archive cannot tell two apart."""
@@ -362,6 +367,7 @@ class Archiving(RuleBasedStateMachine):
 
     def _say(self, what: str) -> None:
         self.story.append(what)
+        self.tell(what)
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:

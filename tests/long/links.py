@@ -1,4 +1,4 @@
-"""One machine's way to the archive, and what befalls its requests: the next but `after` of them.
+"""One machine's way to the archive, and what befalls its requests, each at a `Moment`.
 
 Knows neither what a request is for nor what follows from its fate.
 """
@@ -6,7 +6,7 @@ Knows neither what a request is for nor what follows from its fate.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tests.exchange import SERVER_ERROR, Drip, Fault, Hold, LoseAnswer, Reset
@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WRITES = "PUT|POST|DELETE"
 TROUBLES = ("error", "reset", "answer lost", "answer cut")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The request that follows so many others, among all or among those that `write` something."""
+
+    others: int
+    write: bool = False
+
+    def __str__(self) -> str:
+        return f"{'write' if self.write else 'request'} {self.others}"
 
 
 class Fate(asyncio.Event):
@@ -54,26 +66,35 @@ class Held:
     seen: Seen | None = None
 
     @property
+    def completes(self) -> bool:
+        """Whether it ends an upload in parts."""
+        seen = self.seen
+        return seen is not None and seen.method == "POST" and "uploadId=" in seen.query
+
+    @property
     def may_land_late(self) -> bool:
-        """Whether it is a whole request that would still do something, under a condition."""
+        """Whether it is a whole request that would still do something."""
         seen = self.seen
         if self.answer or seen is None:
             return False
-        return (seen.method == "PUT" and "uploadId" not in seen.query) or is_delete(seen)
+        removes = seen.method == "POST" and seen.query.startswith("delete")
+        return seen.method in {"PUT", "DELETE"} or removes or self.completes
 
 
 class Link(Protocol):
-    """`store` is that of the process that lives now."""
+    """How a process reaches its archive."""
 
-    store: Store
+    @property
+    def store(self) -> Store:
+        """The store of the process that lives now."""
 
     def asked(self) -> int:
         """How many requests were sent so far."""
 
-    def trouble(self, kind: str, after: int) -> None:
+    def trouble(self, kind: str, at: Moment) -> None:
         """Let one of `TROUBLES` befall a request."""
 
-    def hold(self, held: Held, after: int) -> None:
+    def hold(self, held: Held, at: Moment) -> None:
         """Let a request hang."""
 
     def cut_off(self) -> None:
@@ -113,6 +134,11 @@ class After(Rule):
     others: int = 0
     held: Held | None = None
 
+    @staticmethod
+    def at(moment: Moment, fault: Fault, held: Held | None = None) -> After:
+        method = WRITES if moment.write else ".*"
+        return After(fault, method, times=1, others=moment.others, held=held)
+
     def befalls(self, seen: Seen, chance: random.Random) -> bool:
         # Without the zero arguments of `super`: a slotted dataclass is another class than this.
         if not Rule.befalls(self, seen, chance):
@@ -133,23 +159,26 @@ class ServerLink:
         self._proxy = proxy
         self._connect = connect
         self._before = len(proxy.requests)
-        self.store = connect()
+        self._store = connect()
+
+    @property
+    def store(self) -> Store:
+        return self._store
 
     def asked(self) -> int:
         return len(self._proxy.requests) - self._before
 
-    def trouble(self, kind: str, after: int) -> None:
+    def trouble(self, kind: str, at: Moment) -> None:
         faults: dict[str, Fault] = {
             "error": SERVER_ERROR,
             "reset": Reset(),
             "answer lost": LoseAnswer(),
             "answer cut": Cut(600),
         }
-        self._proxy.rules.append(After(faults[kind], times=1, others=after))
+        self._proxy.rules.append(After.at(at, faults[kind]))
 
-    def hold(self, held: Held, after: int) -> None:
-        fault = Hold(held.fate, answer=held.answer)
-        self._proxy.rules.append(After(fault, times=1, others=after, held=held))
+    def hold(self, held: Held, at: Moment) -> None:
+        self._proxy.rules.append(After.at(at, Hold(held.fate, answer=held.answer), held))
 
     def cut_off(self) -> None:
         self._proxy.rules.insert(0, Rule(Reset()))
@@ -159,8 +188,8 @@ class ServerLink:
 
     async def revive(self) -> None:
         self.recover()
-        await self.store.close()
-        self.store = self._connect()
+        await self._store.close()
+        self._store = self._connect()
 
     async def landed(self, held: Held) -> None:
         held.fate.set()
@@ -172,27 +201,31 @@ class DirectoryLink:
 
     def __init__(self, path: Path, prefix: str) -> None:
         self._path, self._prefix = path, prefix
-        self.store: Troubled = Troubled(path, prefix=prefix)
+        self._store = Troubled(path, prefix=prefix)
+
+    @property
+    def store(self) -> Store:
+        return self._store
 
     def asked(self) -> int:
-        return self.store.asked
+        return self._store.asked
 
-    def trouble(self, kind: str, after: int) -> None:
-        self.store.next_trouble = (after, kind, None)
+    def trouble(self, kind: str, at: Moment) -> None:
+        self._store.next_trouble = (at, kind, None)
 
-    def hold(self, held: Held, after: int) -> None:
-        self.store.next_trouble = (after, "hold", held)
+    def hold(self, held: Held, at: Moment) -> None:
+        self._store.next_trouble = (at, "hold", held)
 
     def cut_off(self) -> None:
-        self.store.is_cut_off = True
+        self._store.is_cut_off = True
 
     def recover(self) -> None:
-        self.store.next_trouble = None
+        self._store.next_trouble = None
 
     async def revive(self) -> None:
-        asked = self.store.asked
-        self.store = Troubled(self._path, prefix=self._prefix)
-        self.store.asked = asked
+        asked = self._store.asked
+        self._store = Troubled(self._path, prefix=self._prefix)
+        self._store.asked = asked
 
     async def landed(self, held: Held) -> None:
         held.fate.set()
@@ -203,13 +236,13 @@ class Troubled(LocalStore):
 
     asked = 0
     is_cut_off = False
-    next_trouble: tuple[int, str, Held | None] | None = None
+    next_trouble: tuple[Moment, str, Held | None] | None = None
 
     async def _run(self, operation: str, work: Callable[[], T], *, size: int = 0) -> T:
         self.asked += 1
         if self.is_cut_off:
             raise Unreachable("the process is dying")
-        kind, held = self._what_befalls()
+        kind, held = self._what_befalls(operation)
         if kind in {"error", "reset"}:
             raise ServerError("injected")
         if held and not held.answer:
@@ -223,15 +256,14 @@ class Troubled(LocalStore):
             raise Unreachable("the answer was lost")
         return result
 
-    def _what_befalls(self) -> tuple[str, Held | None]:
+    def _what_befalls(self, operation: str) -> tuple[str, Held | None]:
         if self.next_trouble is None:
             return "", None
-        others, kind, held = self.next_trouble
-        self.next_trouble = (others - 1, kind, held) if others else None
-        return ("", None) if others else (kind, held)
-
-
-def is_delete(seen: Seen) -> bool:
-    """Whether a request removes objects."""
-    deletes = seen.method == "DELETE" and "uploadId" not in seen.query
-    return deletes or (seen.method == "POST" and seen.query.startswith("delete"))
+        moment, kind, held = self.next_trouble
+        if moment.write and operation not in {"put", "compose", "delete"}:
+            return "", None
+        if moment.others:
+            self.next_trouble = replace(moment, others=moment.others - 1), kind, held
+            return "", None
+        self.next_trouble = None
+        return kind, held

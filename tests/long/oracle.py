@@ -59,7 +59,11 @@ class Archive:
         digester = Digester()
         digester.update(content)
         below = tail_prefix(self.prefix, key)
-        rows = [Entry(k, len(o.body), "", 0.0) for k, o in self.objects.items() if k[: len(below)] == below]
+        rows = [
+            Entry(k, len(o.body), "", 0.0)
+            for k, o in self.objects.items()
+            if k[: len(below)] == below
+        ]
         tails = tails_of(self.prefix, key, rows)
         for segment in chain(tails.of(meta.generation), len(content)).content:
             stored = self.objects[segment.key]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transcriptd.stores import Store
     from transcriptd.stores.s3_parts import Limits
 
+PREFIX = "history/"
 MACHINES = 2
 SMALL = 150
 TEXT, LARGE_TEXT = 3000, 3 << 20
@@ -38,13 +39,14 @@ TAKES_ANY_PART = {"ministack"}
 
 
 class Place(Protocol):
-    """`text` is how long a long message is, in bytes."""
+    """`text` is how long a long message is, in bytes; `left` the keys of uploads without an end."""
 
     name: str
     runner: asyncio.Runner
     sizes: Sizes
     text: int
     guarantees: dict[str, str]
+    left: list[str]
 
     def links(self, prefix: str) -> Sequence[Link]:
         """Give each machine its way to the archive below a prefix."""
@@ -58,13 +60,19 @@ class Place(Protocol):
 
 def is_honest(place: Place) -> bool:
     """Whether it compares conditions: without them the archive is for one writer."""
-    names = ("if_none_match", "if_match")
-    return all(place.guarantees[name] == "honoured" for name in names)
+    return _honours(place, "if_none_match", "if_match")
 
 
 def may_land_late(place: Place, held: Held) -> bool:
-    """Whether a request that lands when nobody waits for it can do no harm here."""
-    return is_honest(place) and held.may_land_late
+    """Whether a request may land when nobody waits for it: the server knows it is too late."""
+    knows = is_honest(place)
+    if held.completes:
+        knows = knows and _honours(place, "complete_if_none_match", "complete_if_match")
+    return knows and held.may_land_late
+
+
+def _honours(place: Place, *names: str) -> bool:
+    return all(place.guarantees[name] == "honoured" for name in names)
 
 
 @dataclass(slots=True)
@@ -79,7 +87,8 @@ class ServerPlace:
     sizes: Sizes
     text: int
     limits: Limits | None
-    guarantees: dict[str, str]
+    guarantees: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
 
     def links(self, prefix: str) -> Sequence[Link]:
         return [self._link(proxy, prefix) for proxy in self.proxies]
@@ -94,7 +103,7 @@ class ServerPlace:
 
     async def unfinished(self, prefix: str) -> list[str]:
         begun = {
-            seen.key.partition("/")[2] if seen.key.startswith(self.server.bucket) else seen.key
+            seen.key
             for proxy in self.proxies
             for seen in proxy.seen("POST")
             if seen.query.partition("=")[0] == "uploads"
@@ -113,8 +122,8 @@ class ServerPlace:
 
     async def probe(self) -> None:
         for proxy in self.proxies:
-            store = self._store(proxy.server, "history/")
-            await store.put("history/.tail/probed", b"probed\n", {})
+            store = self._store(proxy.server, PREFIX)
+            await store.put(f"{PREFIX}.tail/probed", b"probed\n", {})
             await store.copies()
             self.guarantees = dict(store.guarantees)
             await store.close()
@@ -134,6 +143,7 @@ class DirectoryPlace:
     name: str = "local"
     sizes: Sizes = Sizes(small=SMALL)  # noqa: RUF009 - a frozen value
     text: int = TEXT
+    left: list[str] = field(default_factory=list)
 
     def links(self, prefix: str) -> Sequence[Link]:
         return [DirectoryLink(self.path, prefix) for _ in range(MACHINES)]
@@ -155,7 +165,7 @@ def placed(name: str, *, large: bool = False, server: Server | None = None) -> I
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=fast_parent())))
         runner = stack.enter_context(asyncio.Runner())
         if name == "local":
-            store = LocalStore(home / "archive", prefix="history/")
+            store = LocalStore(home / "archive", prefix=PREFIX)
             yield DirectoryPlace(home / "archive", runner, dict(store.guarantees))
             return
         server = server or stack.enter_context(start(name))
@@ -166,8 +176,7 @@ def placed(name: str, *, large: bool = False, server: Server | None = None) -> I
             name=name,
             server=server,
             proxies=[
-                runner.run(proxies.enter_async_context(FaultProxy(server)))
-                for _ in range(MACHINES)
+                runner.run(proxies.enter_async_context(FaultProxy(server))) for _ in range(MACHINES)
             ],
             state=home,
             runner=runner,
@@ -178,8 +187,6 @@ def placed(name: str, *, large: bool = False, server: Server | None = None) -> I
             ),
             text=LARGE_TEXT if large else TEXT,
             limits=SMALL_PARTS if any_part else None,
-            guarantees={},
         )
         runner.run(place.probe())
         yield place
-
