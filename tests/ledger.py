@@ -337,7 +337,12 @@ def _says_all(before: bytes, after: bytes) -> bool:
     if before == after:
         return True
     was, now = json.loads(before), json.loads(after)
-    return all(
-        set(said) <= set(now[name]) if isinstance(said, list) else said == now[name]
-        for name, said in was.items()
-    )
+    return all(_is_said(said, now[name]) for name, said in was.items())
+
+
+def _is_said(said: object, now: object) -> bool:
+    if isinstance(said, list) and isinstance(now, list):
+        return set(said) <= set(now)
+    if isinstance(said, dict) and isinstance(now, dict):
+        return all(now.get(name, -1) >= value for name, value in said.items())
+    return said == now

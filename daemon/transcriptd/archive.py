@@ -49,6 +49,7 @@ ATTEMPTS = 5
 _ATTEMPTS_AT_CREDENTIALS = 2
 _SESSION_ID = re.compile(r"[\w-]{1,128}")
 _OVERLAPS, _UNKNOWN, _OTHER_BYTES = "overlaps", "unknown_format", "other_bytes_before_it"
+_NOT_AS_SAID = "other_bytes_than_it_says"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,6 @@ class _Reader:
         self._pinned = found
         self.generation, self.length = found.generation, found.length
         self._end = found.length if self._end is None else min(self._end, found.length)
-        if not any(part.is_segment for part in self._parts):
-            self._digester = None  # nothing will be held against it
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self._persist(self._attempt_chunk):
@@ -274,10 +273,19 @@ class _Reader:
                 self._digester.update(chunk)
         elif self._offset == end:
             await self.close()
+            self._hold_against_metadata(self._parts[0])
             self._parts = self._parts[1:]
         else:
             raise Damaged(f"the body ended at {self._offset} instead of {end}")
         return chunk
+
+    def _hold_against_metadata(self, part: Part) -> None:
+        """Report a base, or a finished generation, that was read whole and is not what it says."""
+        meta, digester = self._base, self._digester
+        if meta is None or digester is None or digester.length != meta.length != 0:
+            return
+        if not part.is_segment and digester.hexdigest() != meta.digest:
+            self._report(part.key, _NOT_AS_SAID)
 
     def _why_not(self, part: Part, head: Head) -> str | None:
         """Say why a segment is no content, as far as what was read so far can tell."""

@@ -6,7 +6,8 @@ format", "Who may write"). A claim is one small object beside the stream's tail 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping  # noqa: TC003 - msgspec reads the types of a claim
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 class Claim:
     """`replaces`: the writers whose stream this one goes on with.
 
-    `takes_over`: the writers whose history gives way to ours where the two differ; somebody said
-    so in so many words.
+    `takes_over`: the writers whose history gives way to ours where the two differ, each up to a
+    generation: somebody said so in so many words, of what stood there then.
     """
 
     writer: str
     since: str
     replaces: tuple[str, ...] = ()
-    takes_over: tuple[str, ...] = ()
+    takes_over: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
 
@@ -42,7 +43,7 @@ async def put_claim(
     key: str,
     *,
     replaces: frozenset[str] = frozenset(),
-    takes_over: frozenset[str] = frozenset(),
+    takes_over: Mapping[str, int] | None = None,
 ) -> None:
     """Claim the stream under a base key for this writer.
 
@@ -50,30 +51,35 @@ async def put_claim(
     """
     where = claim_key(names.prefix, key, names.writer)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    fresh = Claim(names.writer, now, tuple(sorted(replaces)), tuple(sorted(takes_over)))
+    taken = dict(sorted((takes_over or {}).items()))
+    fresh = Claim(names.writer, now, tuple(sorted(replaces)), taken)
     try:
         await _put(store, where, fresh, Absent())
     except ConditionFailed:
-        if not replaces and not takes_over:
+        if not replaces and not taken:
             return
         etag, known = await _read(store, where)
         known = known or fresh
         merged = replace(
             known,
             replaces=tuple(sorted({*known.replaces, *replaces})),
-            takes_over=tuple(sorted({*known.takes_over, *takes_over})),
+            takes_over={
+                writer: max(known.takes_over.get(writer, -1), taken.get(writer, -1))
+                for writer in sorted({*known.takes_over, *taken})
+            },
         )
         if merged != known or known is fresh:
             await _put(store, where, merged, Matches(etag))
 
 
-async def taken_over(store: Store, names: Names, key: str) -> frozenset[str]:
-    """Return the writers whose history gives way to ours, by our own claim."""
+async def taken_over(store: Store, names: Names, key: str, generation: int) -> frozenset[str]:
+    """Return the writers whose history in a generation gives way to ours, by our own claim."""
     try:
         _, known = await _read(store, claim_key(names.prefix, key, names.writer))
     except NotFound:
         return frozenset()
-    return frozenset(known.takes_over) if known else frozenset()
+    taken = known.takes_over.items() if known else ()
+    return frozenset(writer for writer, last in taken if generation <= last)
 
 
 async def _put(store: Store, where: str, claim: Claim, condition: Absent | Matches) -> None:

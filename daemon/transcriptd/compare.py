@@ -7,6 +7,7 @@ it hangs on. Reads both and decides nothing.
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,13 @@ from transcriptd.layout import SegmentMeta
 from transcriptd.plan import Relation, Remote, TailSays
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
     from transcriptd.content import Content
     from transcriptd.layout import Meta
     from transcriptd.model import Cursor
     from transcriptd.snapshot import Look
-    from transcriptd.stores import Head, Store
+    from transcriptd.stores import Head, Reading, Store
     from transcriptd.survey import Survey
     from transcriptd.tail import Segment, Tails
 
@@ -133,21 +134,27 @@ class Comparison:
         for segment in todo:
             if segment.start > size:
                 return replace(walked, relation=Relation.BEHIND)
-            meta, body = await read_segment(self._store, segment)
-            if meta is None or meta.pre != before[segment.start]:
-                return replace(walked, fits=False)
-            shared = min(segment.end, size) - segment.start
-            ours = await asyncio.to_thread(
-                self._content.read, segment.start, segment.start + shared
-            )
-            if ours != body[:shared]:
-                return replace(walked, relation=Relation.DIFFERS, writer=meta.writer)
+            async with open_segment(self._store, segment) as (meta, chunks):
+                if meta is None or meta.pre != before[segment.start]:
+                    return replace(walked, fits=False)
+                if not await self._equals(chunks, segment.start):
+                    return replace(walked, relation=Relation.DIFFERS, writer=meta.writer)
             if segment.end > size:
                 return replace(walked, relation=Relation.BEHIND, writer=meta.writer)
             walked = replace(
                 walked, end=segment.end, segments=walked.segments + 1, writer=meta.writer
             )
         return walked
+
+    async def _equals(self, chunks: AsyncIterator[bytes], at: int) -> bool:
+        """Whether what comes is what the source has from byte `at` on, as far as that goes."""
+        size, same = self._content.size, True
+        async for chunk in chunks:  # to its end also where it differs: it has to be whole
+            shared = chunk[: max(0, size - at)]
+            ours = await asyncio.to_thread(self._content.read, at, at + len(shared))
+            same = same and ours == shared
+            at += len(chunk)
+        return same
 
     async def _tail_says(self, tails: Tails, closed: int) -> TailSays:
         """Say what the newest tail proves about the source when its base is somebody else's."""
@@ -162,16 +169,24 @@ class Comparison:
         return (await asyncio.to_thread(digests, self._content, [length]))[0]
 
 
-async def read_segment(store: Store, segment: Segment) -> tuple[SegmentMeta | None, bytes]:
-    """Read a segment whole. Raises `Superseded` where it is no longer what was listed."""
+@asynccontextmanager
+async def open_segment(
+    store: Store, segment: Segment
+) -> AsyncIterator[tuple[SegmentMeta | None, AsyncIterator[bytes]]]:
+    """Open a segment. Raises `Superseded`, also while reading, if it is not what was listed."""
+    length = segment.end - segment.start
+
+    async def chunks(reading: Reading) -> AsyncIterator[bytes]:
+        if reading.head.size != length:
+            raise Superseded("a segment is no longer what was listed")
+        async for chunk in reading.chunks:
+            yield chunk
+
     try:
         async with store.read(segment.key) as reading:
-            body = b"".join([chunk async for chunk in reading.chunks])
+            yield SegmentMeta.decode(reading.head.metadata), chunks(reading)
     except NotFound:
         raise Superseded("a segment went while it was read") from None
-    if len(body) != segment.end - segment.start:
-        raise Superseded("a segment is no longer what was listed")
-    return SegmentMeta.decode(reading.head.metadata), body
 
 
 async def read_whole(store: Store, key: str, head: Head, segments: Iterable[Segment]) -> Whole:
@@ -183,12 +198,13 @@ async def read_whole(store: Store, key: str, head: Head, segments: Iterable[Segm
             records += chunk.count(b"\n")
     fitting: list[Segment] = []
     for segment in segments:
-        meta, body = await read_segment(store, segment)
-        if meta is None or meta.pre != digester.hexdigest():
-            break  # no content: it stays where it is
-        digester.update(body)
-        records += body.count(b"\n")
-        fitting.append(segment)
+        async with open_segment(store, segment) as (meta, chunks):
+            if meta is None or meta.pre != digester.hexdigest():
+                break  # no content: it stays where it is
+            async for chunk in chunks:
+                digester.update(chunk)
+                records += chunk.count(b"\n")
+            fitting.append(segment)
     return Whole(records, digester.length, digester.hexdigest(), tuple(fitting))
 
 

@@ -128,12 +128,12 @@ class Journal:
         tails = self._database.read(
             "SELECT count(*), total(tail_length) FROM sessions WHERE tail_length > 0"
         )
-        behind, behind_bytes = tails[0] if tails else (0, 0)
+        unsealed, behind_bytes = tails[0] if tails else (0, 0)
         return {
             **{state: count for state, count, _, _ in rows},
             "records": int(sum(records for _, _, records, _ in rows)),
             "bytes": int(sum(length for _, _, _, length in rows)),
-            "behind": int(behind),
+            "bases_behind": int(unsealed),
             "behind_bytes": int(behind_bytes),
         }
 

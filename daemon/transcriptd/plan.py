@@ -226,6 +226,7 @@ def settle(
     claimant: Claimant,
     cursor: Cursor | None,
     extends: bool,
+    is_undone: bool = False,
     length: int,
     now: float,
 ) -> Settlement:
@@ -233,7 +234,8 @@ def settle(
 
     `closed` is the highest generation under `.generations/`, `used` the highest that stands
     anywhere, -1 for none. `extends`: the source, `length` bytes long, begins with everything the
-    cursor holds. `now` in Unix seconds.
+    cursor holds. `is_undone`: what the archive holds more is ours to leave behind: it was undone
+    here, or taken over. `now` in Unix seconds.
     """
     used = max(used, closed, cursor.generation if cursor else -1)
     going_on = _GoingOn(key, cursor, claimant.writer, now)
@@ -252,10 +254,10 @@ def settle(
     used = max(used, generation)
     close = Begin((Preserve(generation, remote.etag), PutBase(used + 1, replaces=remote.etag)))
     if generation <= closed and remote.relation is Relation.EXTENDS:
-        return Begin((PutBase(used + 1, replaces=remote.etag),))  # closed for ever
+        return close  # closed for ever; what stands there may be longer than what was kept
     match remote.relation:
         case Relation.BEHIND:
-            return Wait()
+            return close if is_undone else Wait()
         case Relation.EXTENDS if remote.is_stopped and remote.length < length:
             return close
         case Relation.EXTENDS if remote.blocked_to is not None and remote.blocked_to > length:

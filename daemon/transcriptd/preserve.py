@@ -91,18 +91,20 @@ class Keeper:
         head, meta = found.head, found.meta
         identity = (cursor.etag, cursor.generation, cursor.writer)
         is_ours = head and meta and (head.etag, meta.generation, meta.writer) == identity
-        if head is None or not is_ours or found.chain.end != cursor.length:
+        if head is None or not is_ours or found.chain.end < cursor.length:
             raise Superseded("the archive is not what we knew")
         whole = await self._whole(key, head, found, cursor.generation, cursor)
+        if whole.length < cursor.length:
+            raise Superseded("the archive is not what we knew")
         staged = Target(
-            key, cursor.generation, cursor.records, cursor.length, cursor.digest,
+            key, cursor.generation, whole.records, whole.length, whole.digest,
             self._names.writer,
         )  # fmt: skip
         op: dict[str, object] = {
             "op": "history_sink_upload",
             "bucket": self._store.bucket,
             "key": key,
-            "bytes": cursor.length,
+            "bytes": whole.length,
         }
         txn = await self._journal.stage(session, "seal", op, staged)
         sealed = await self._store.compose(
@@ -112,10 +114,11 @@ class Keeper:
             Matches(head.etag),
             apart="-" in head.etag,  # of the same kind: `upload`
         )
-        if await digest_of(self._store, key, None, sealed.etag) != cursor.digest:
+        if await digest_of(self._store, key, None, sealed.etag) != whole.digest:
             raise Damaged("the sealed base is not what it was made of")
         after = replace(
             cursor, etag=sealed.etag, writer=staged.writer,
+            records=whole.records, length=whole.length, digest=whole.digest,
             tail_length=0, segments=0, behind_since=0.0, sent=cursor.sent + cursor.tail_length,
         )  # fmt: skip
         await self._journal.commit(txn, session, after)
@@ -165,7 +168,7 @@ class Keeper:
             short = await self._store.head(target)
             if short is None:
                 raise
-            if short.size < whole.length:
+            if short.size < whole.length and await self._is_cut(target, short, pieces, whole):
                 await self._store.compose(target, pieces, metadata, Matches(short.etag))
         head = await self._store.head(target)
         kept = await digest_of(self._store, target, whole.length, head.etag) if head else ""
@@ -174,6 +177,19 @@ class Keeper:
                 f"the kept copy of session {session.id} is not what was to be kept",
                 hint=f"look at {target}; nothing was replaced",
             )
+
+    async def _is_cut(
+        self, target: str, short: Head, pieces: tuple[Stored, ...], whole: Whole
+    ) -> bool:
+        """Whether a copy is a damaged one of just these bytes, or a beginning of them."""
+        said = Meta.decode(short.metadata)
+        if said and said.length != short.size and said.digest == whole.digest:
+            return True
+        base = pieces[0]
+        if short.size > base.end:
+            return False
+        kept = await digest_of(self._store, target, None, short.etag)
+        return kept == await digest_of(self._store, base.key, short.size, base.etag)
 
 
 def _pieces(key: str, head: Head, whole: Whole) -> tuple[Stored, ...]:

@@ -13,10 +13,10 @@ from time import time
 from typing import TYPE_CHECKING
 
 from transcriptd.claim import put_claim, taken_over
-from transcriptd.compare import Comparison, digest_of, read_segment
+from transcriptd.compare import Comparison, digest_of
 from transcriptd.digest import digests
 from transcriptd.errors import AccessDenied, Behind, Superseded
-from transcriptd.layout import conflict_key, generation_key
+from transcriptd.layout import SegmentMeta, conflict_key, generation_key
 from transcriptd.logs import get_logger
 from transcriptd.plan import (
     SMALL,
@@ -78,7 +78,8 @@ class Garbage:
 class Decision:
     """What follows: the key to write under, the cursor to go on from, and what to do.
 
-    `overwritten`: somebody without our metadata wrote over our base.
+    `overwritten`: somebody without our metadata wrote over our base. `unfinished`: keys at
+    which a crash may have left an upload in parts that could still be completed, late.
     """
 
     key: str
@@ -87,10 +88,11 @@ class Decision:
     standing: Standing
     garbage: tuple[Garbage, ...] = ()
     overwritten: bool = False
+    unfinished: tuple[str, ...] = ()
 
 
 class Reconciler:
-    """Asks one archive. `tails`: segments are wanted. `clock` gives Unix seconds."""
+    """Asks one archive. `clock` gives Unix seconds."""
 
     def __init__(
         self,
@@ -98,7 +100,6 @@ class Reconciler:
         journal: Journal,
         names: Names,
         *,
-        tails: bool = True,
         small: int = SMALL,
         clock: Callable[[], float] = time,
     ) -> None:
@@ -106,7 +107,6 @@ class Reconciler:
         self._journal = journal
         self._staged = StagedWork(journal)
         self._names = names
-        self._tails = tails
         self._small = small
         self._clock = clock
 
@@ -214,15 +214,20 @@ class Reconciler:
         beyond = next((s for s in found.chain.content if s.start == cursor.length), None)
         if beyond is None:
             return True
-        meta, _ = await read_segment(self._store, beyond)
-        return meta is None or (await self._claimant(cursor.key, meta.writer)).owns(meta.writer)
+        head = await self._store.head(beyond.key)
+        meta = SegmentMeta.decode(head.metadata) if head else None
+        if meta is None:
+            return True
+        claimant = await self._claimant(cursor.key, meta.writer, cursor.generation)
+        return claimant.owns(meta.writer)
 
-    async def _claimant(self, key: str, other: str) -> Claimant:
+    async def _claimant(self, key: str, other: str, generation: int) -> Claimant:
         """Say who asks; whether we took a stream over is only looked up where it matters."""
         claimant = Claimant(self._names.writer)
         if claimant.owns(other):
             return claimant
-        return Claimant(self._names.writer, await taken_over(self._store, self._names, key))
+        taken = await taken_over(self._store, self._names, key, generation)
+        return Claimant(self._names.writer, taken)
 
     async def _settle(
         self,
@@ -234,9 +239,17 @@ class Reconciler:
         *,
         extends: bool,
     ) -> Settlement:
-        differs = remote is not None and remote.relation is Relation.DIFFERS
-        other = remote.writer if remote and differs else self._names.writer
-        claimant = await self._claimant(key, other)
+        asked = remote is not None and remote.relation is not Relation.EXTENDS
+        other = remote.writer if remote and asked else self._names.writer
+        generation = found.meta.generation if found.meta else -1
+        claimant = await self._claimant(key, other, generation)
+        # More than the source has, and ours: what was undone, or taken over, not a stale copy.
+        session = look.snapshot.session
+        remembered = cursor is not None and not extends
+        mine = other == self._names.writer and (
+            remembered or self._staged.reaches(session, key, found.chain.end)
+        )
+        is_undone = asked and (mine or other in claimant.takes_over)
         return settle(
             key,
             remote,
@@ -247,6 +260,7 @@ class Reconciler:
             extends=extends,
             length=look.snapshot.content.size,
             now=self._clock(),
+            is_undone=is_undone,
         )
 
     async def _go_on(self, look: Look, cursor: Cursor, found: Survey, *, extends: bool) -> Decision:
@@ -269,12 +283,26 @@ class Reconciler:
     def _decision(
         self, key: str, cursor: Cursor | None, actions: tuple[Action, ...], found: Survey
     ) -> Decision:
-        return Decision(key, cursor, actions, self._standing(found), self._garbage(key, found))
+        return Decision(
+            key,
+            cursor,
+            actions,
+            self._standing(found),
+            garbage=self._garbage(key, found),
+            unfinished=self._unfinished(key, found),
+        )
 
     def _standing(self, found: Survey) -> Standing:
         others = set(found.tails.claims) - {self._names.writer}
-        tails = self._tails and found.may_list and not self._store.appends
+        tails = found.may_list and not self._store.appends
         return Standing(tails, found.meta is None, contested=bool(others), used=found.used)
+
+    def _unfinished(self, key: str, found: Survey) -> tuple[str, ...]:
+        """Name what may have been under way: the base, or what it was to be kept as."""
+        if found.head is None:
+            return ()
+        generation = found.meta.generation if found.meta else found.closed + 1
+        return key, generation_key(self._names.prefix, key, generation)
 
     def _garbage(self, key: str, found: Survey) -> tuple[Garbage, ...]:
         """Name the segments that a crash left behind after they were folded.

@@ -33,7 +33,7 @@ from transcriptd.landing import Landing, stands, write_whole
 from transcriptd.layout import SegmentMeta, history_key
 from transcriptd.sources import Places
 from transcriptd.standing import Judge
-from transcriptd.survey import survey
+from transcriptd.survey import Survey, survey
 from transcriptd.wanted import asked, read_small
 from transcriptd.whereabouts import Finder
 
@@ -259,8 +259,9 @@ class Restorer:
         names, key = self._names, history_key(self._prefix, each.session_id)
 
         async def attempt() -> None:
-            writers = await self._writers(key)
-            await put_claim(self._store, names, key, takes_over=writers - {names.writer})
+            found = await survey(self._store, self._prefix, key)
+            others = await self._writers(found) - {names.writer}
+            await put_claim(self._store, names, key, takes_over=dict.fromkeys(others, found.used))
 
         try:
             await asked(attempt)
@@ -268,9 +269,8 @@ class Restorer:
             self._names = None
             self.notes["unclaimed"] = str(error)
 
-    async def _writers(self, key: str) -> frozenset[str]:
+    async def _writers(self, found: Survey) -> frozenset[str]:
         """Return who wrote the base, and who wrote the end of the tail."""
-        found = await survey(self._store, self._prefix, key)
         writers = {found.meta.writer} if found.meta else set()
         if found.chain.content:
             head = await self._store.head(found.chain.content[-1].key)

@@ -35,7 +35,7 @@ def is_due(cursor: Cursor, occasion: Occasion, now: float, *, max_lag: float, co
     """
     if not cursor.tail_length:
         return False
-    if occasion is Occasion.NOW or now - cursor.behind_since >= max_lag:
+    if occasion is Occasion.NOW or not 0 <= now - cursor.behind_since < max_lag:
         return True
     if occasion is Occasion.QUIET:
         # What the store copies, a last seal does not send again.

@@ -27,6 +27,7 @@ from transcriptd.digest import digests
 from transcriptd.errors import (
     AccessDenied,
     AuthFailed,
+    Behind,
     ConfigError,
     NotFound,
     RangeInvalid,
@@ -142,13 +143,21 @@ async def upload_full_history(
     with tempfile.TemporaryDirectory(prefix="transcriptd-") as scratch:
         try:
             async with Journal(Path(scratch, "journal.db")) as journal:
-                uploader = Uploader(store, journal, names, tails=False)
+                uploader = Uploader(store, journal, names)
 
                 async def attempt() -> Cursor | None:
                     async with gate.turn():
                         cursor = await _find_ours(store, names, base)
                         look = await asyncio.to_thread(_look, snapshot, cursor)
-                        return await uploader.archive(look, cursor, base)
+                        try:
+                            cursor = await uploader.archive(look, cursor, base)
+                        except Behind:
+                            if cursor or not await _find_ours(store, names, base):
+                                raise
+                            raise Superseded("another upload came first") from None
+                        # Whoever knows only the base finds everything there, as CodeTether's do.
+                        behind = cursor is not None and cursor.tail_length
+                        return await uploader.seal(look, cursor) if cursor and behind else cursor
 
                 done = await until_done(attempt, worth_it=may_pass, stop=Bounded(attempts))
         finally:

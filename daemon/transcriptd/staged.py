@@ -45,6 +45,13 @@ class StagedWork:
         staged = self._journal.open_transactions(session)
         return any(each.action == "put_tail" for each in staged)
 
+    def reaches(self, session: Session, key: str, end: int) -> bool:
+        """Whether a segment was staged that ends there."""
+        return any(
+            each.action == "put_tail" and (each.target.key, each.target.length) == (key, end)
+            for each in self._journal.open_transactions(session)
+        )
+
     async def settle_base(
         self, session: Session, key: str, found: Survey, cursor: Cursor | None
     ) -> Cursor | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transcriptd.digest import Digester
 from transcriptd.errors import AccessDenied, ConditionFailed, NotFound, RangeInvalid
 from transcriptd.logs import get_logger
 
@@ -51,11 +52,14 @@ class Sweeper:
     async def _is_held(self, garbage: Garbage) -> bool:
         segment = garbage.segment
         try:
-            left = await self._bytes(segment.key, 0, segment.end - segment.start)
-            return left == await self._bytes(garbage.holder, segment.start, segment.end)
+            left = await self._digest(segment.key, 0, segment.end - segment.start)
+            return left == await self._digest(garbage.holder, segment.start, segment.end)
         except (NotFound, RangeInvalid, ConditionFailed):
             return False
 
-    async def _bytes(self, key: str, start: int, end: int) -> bytes:
+    async def _digest(self, key: str, start: int, end: int) -> str:
+        digester = Digester()
         async with self._store.read(key, start, end) as reading:
-            return b"".join([chunk async for chunk in reading.chunks])
+            async for chunk in reading.chunks:
+                digester.update(chunk)
+        return digester.hexdigest()

@@ -25,6 +25,7 @@ from transcriptd.layout import (
     document_digest,
     machine_of,
 )
+from transcriptd.model import NO_DOCUMENT
 from transcriptd.plan import (
     KeepForeign,
     Preserve,
@@ -35,7 +36,7 @@ from transcriptd.plan import (
 )
 from transcriptd.preserve import Keeper
 from transcriptd.reconcile import Decision, Reconciler, Standing
-from transcriptd.staged import OPS
+from transcriptd.stores import Absent, Matches
 from transcriptd.survey import survey
 from transcriptd.sweep import Sweeper
 from transcriptd.write import Sizes, Writer
@@ -55,14 +56,13 @@ if TYPE_CHECKING:
 REST_S = 60.0
 
 _DOCUMENT_DIGEST = "td-digest"
-_NAMES = {action: name for name, action in OPS.items()}
 
 
 class Uploader:
     """Brings the archive of one session up to its snapshot.
 
     `on_foreign` hears of a session whose base was overwritten by somebody without our metadata.
-    Without `tails` each change is put as a whole base. `clock` gives Unix seconds.
+    `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -71,7 +71,6 @@ class Uploader:
         journal: Journal,
         names: Names,
         *,
-        tails: bool = True,
         sizes: Sizes | None = None,
         on_foreign: Callable[[Session], None] = lambda _: None,
         clock: Callable[[], float] = time,
@@ -82,9 +81,7 @@ class Uploader:
         self._on_foreign = on_foreign
         self._clock = clock
         self._sizes = sizes or Sizes()
-        self._reconciler = Reconciler(
-            store, journal, names, tails=tails, small=self._sizes.small, clock=clock
-        )
+        self._reconciler = Reconciler(store, journal, names, small=self._sizes.small, clock=clock)
         self._keeper = Keeper(store, journal, names)
         self._sweeper = Sweeper(store)
         self._known: dict[str, Standing] = {}
@@ -146,10 +143,16 @@ class Uploader:
         digest = document_digest(document)
         if digest == cursor.document_digest:
             return cursor
-        head = None if cursor.document_digest else await self._store.head(key)
+        known = cursor.document_digest != NO_DOCUMENT
+        head = await self._store.head(key) if known else None
         if head is None or head.metadata.get(_DOCUMENT_DIGEST) != digest:
             metadata = {"td-format": "1", _DOCUMENT_DIGEST: digest, "td-writer": self._names.writer}
-            await self._store.put(key, document, metadata)
+            condition = Matches(head.etag) if head else Absent()
+            try:
+                await self._store.put(key, document, metadata, condition)
+            except ConditionFailed:  # a late one of ours, or another writer's
+                await self._journal.save(session, replace(cursor, document_digest=""))
+                raise Superseded("session.json is not what we knew") from None
         cursor = replace(cursor, document_digest=digest)
         await self._journal.save(session, cursor)
         return cursor
@@ -168,7 +171,8 @@ class Uploader:
         others -= {self._names.writer, ""}
         taken = frozenset(o for o in others if machine is None or machine_of(o) == machine)
         if taken:
-            await put_claim(self._store, self._names, key, takes_over=taken)
+            limits = dict.fromkeys(taken, found.used)
+            await put_claim(self._store, self._names, key, takes_over=limits)
             self.forget(key)
             await self._journal.forget(session)
         return tuple(sorted(taken))
@@ -185,8 +189,8 @@ class Uploader:
         unrepaired = decision.standing.is_bare and decision.key in self._repaired
         if decision.overwritten or (unrepaired and decision.actions):
             self._require_rest(decision.key)
-        if max(look.snapshot.content.size, cursor.length if cursor else 0) >= self._sizes.copyable:
-            await self._store.discard_uploads(decision.key)
+        for each in decision.unfinished:
+            await self._store.discard_uploads(each)
         await self._sweeper.sweep_garbage(decision.garbage)
         standing = decision.standing
         # Nothing tells whose generation a bare base is: beside others it is looked at each time.
@@ -198,8 +202,8 @@ class Uploader:
         """Repair what somebody else overwrites no more than once a minute."""
         now = self._clock()
         left = self._repaired.get(key, -REST_S) + REST_S - now
-        if left > 0:
-            raise Resting("somebody else writes to the same key", seconds=min(left, REST_S))
+        if 0 < left <= REST_S:  # above: the clock was set back
+            raise Resting("somebody else writes to the same key", seconds=left)
         self._repaired[key] = now
 
     async def _carry_out(

@@ -123,8 +123,8 @@ class Worker:
             self._status.set(session, before.state, before.reason, before.message)
             return None
         async with self._stream(session) as key, self._budget.borrow(self._size(session)):
-            if cursor and key != cursor.key == self._copy_key(session, key):
-                cursor = None  # the first file is gone: the copy takes its stream over
+            if cursor and self._changes_streams(session, cursor, key):
+                cursor = None  # the first file is gone, or back
             held: Look | None = await self._look(turn, cursor)
             failpoint.reached("looked")
             has_news = held is None or self._has_news(held, cursor)
@@ -304,6 +304,10 @@ class Worker:
             snapshot.document is not None
             and document_digest(snapshot.document) != cursor.document_digest
         )
+
+    def _changes_streams(self, session: Session, cursor: Cursor, key: str) -> bool:
+        first = self._sources[session.source].key(self._names.prefix, session)
+        return cursor.key != key and cursor.key in {first, self._copy_key(session, first)}
 
     def _copy_key(self, session: Session, key: str) -> str:
         return copy_key(self._names.prefix, key, self._names.writer, session.root)

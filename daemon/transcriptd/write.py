@@ -19,6 +19,7 @@ from transcriptd.sealing import COPYABLE
 from transcriptd.staged import OPS, cursor_of
 from transcriptd.stores import Absent, Fresh, Matches, Stored
 from transcriptd.survey import list_tails, trusted
+from transcriptd.tail import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -181,7 +182,7 @@ class Writer:
         if standing := self._known.get(before.key):
             contested = standing.contested or bool(set(tails.claims) - {self._names.writer})
             self._known[before.key] = replace(standing, contested=contested)
-        folded = [s for s in tails.of(before.generation) if s.start >= before.base_length]
+        folded = chain(tails.of(before.generation), before.base_length).content
         ours = tuple(s for s in folded if s.end <= before.length)
         if strictly and sum(s.end - s.start for s in ours) != before.tail_length:
             raise Superseded("the tail is not what we knew")

@@ -63,12 +63,15 @@ def is_honest(place: Place) -> bool:
     return _honours(place, "if_none_match", "if_match")
 
 
-def may_land_late(place: Place, held: Held) -> bool:
-    """Whether a request may land when nobody waits for it: the server knows it is too late."""
-    knows = is_honest(place)
-    if held.completes:
-        knows = knows and _honours(place, "complete_if_none_match", "complete_if_match")
-    return knows and held.may_land_late
+def may_land_late(place: Place, held: Held, *, alone: bool) -> bool:
+    """Whether a request may land when nobody waits for it.
+
+    The server must know that it is too late. The end of an upload in parts it need not know: who
+    starts anew aborts the upload before anything else. Only another machine does not.
+    """
+    if held.completes and not alone:
+        return is_honest(place) and _honours(place, "complete_if_none_match", "complete_if_match")
+    return is_honest(place) and held.may_land_late
 
 
 def _honours(place: Place, *names: str) -> bool:

@@ -264,12 +264,15 @@ async def test_a_segment_that_does_not_fit_what_is_before_it_ends_the_stream(
     assert await archive.read() == (WHOLE[:SECOND], [Stray(stray, "other_bytes_before_it")])
 
 
-async def test_a_base_that_was_damaged_is_noticed_by_its_tail(archive: Archive) -> None:
+async def test_a_base_that_was_damaged_is_noticed_by_what_it_says_and_by_its_tail(
+    archive: Archive,
+) -> None:
     await archive.stream()
     said = archive.bucket.objects[KEY].metadata
     archive.place(KEY, OTHER[:FIRST], said)
     stray = segment_key(PREFIX, KEY, 0, FIRST)
-    assert await archive.read() == (OTHER[:FIRST], [Stray(stray, "other_bytes_before_it")])
+    told = [Stray(KEY, "other_bytes_than_it_says"), Stray(stray, "other_bytes_before_it")]
+    assert await archive.read() == (OTHER[:FIRST], told)
 
 
 async def test_a_tail_that_hung_on_another_base_is_noticed_in_a_range_of_its_first_segment(

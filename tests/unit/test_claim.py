@@ -58,7 +58,7 @@ def damage(store: MemoryStore, body: bytes) -> None:
 async def test_a_claim_says_who_writes_here_since_when_and_whom_it_replaces(
     store: MemoryStore,
 ) -> None:
-    await put_claim(store, US, KEY, replaces=A | B, takes_over=C)
+    await put_claim(store, US, KEY, replaces=A | B, takes_over=dict.fromkeys(C, 3))
     claim = said(store)
     since = datetime.fromisoformat(str(claim.pop("since")))
     assert abs(datetime.now(since.tzinfo) - since) < timedelta(minutes=5)
@@ -66,7 +66,7 @@ async def test_a_claim_says_who_writes_here_since_when_and_whom_it_replaces(
     assert claim == {
         "writer": "laptop.aaaa",
         "replaces": ["a.1", "b.2"],
-        "takes_over": ["c.3"],
+        "takes_over": {"c.3": 3},
         "format": 1,
     }
 
@@ -100,26 +100,26 @@ async def test_a_claim_that_stands_costs_one_request(store: MemoryStore) -> None
 
 
 async def test_what_an_earlier_claim_says_stays_said(store: MemoryStore) -> None:
-    await put_claim(store, US, KEY, replaces=A, takes_over=C)
+    await put_claim(store, US, KEY, replaces=A, takes_over=dict.fromkeys(C, 3))
     since = said(store)["since"]
     await put_claim(store, US, KEY, replaces=B)
-    await put_claim(store, US, KEY, takes_over=A)
+    await put_claim(store, US, KEY, takes_over=dict.fromkeys(A, 3))
     claim = said(store)
     assert claim["since"] == since
-    assert (claim["replaces"], claim["takes_over"]) == (["a.1", "b.2"], ["a.1", "c.3"])
+    assert (claim["replaces"], claim["takes_over"]) == (["a.1", "b.2"], {"a.1": 3, "c.3": 3})
 
 
 async def test_whom_we_took_a_stream_over_from_is_read_from_our_claim(store: MemoryStore) -> None:
-    assert await taken_over(store, US, KEY) == frozenset()
+    assert await taken_over(store, US, KEY, 3) == frozenset()
     await put_claim(store, US, KEY, replaces=B)
-    assert await taken_over(store, US, KEY) == frozenset()
-    await put_claim(store, US, KEY, takes_over=A | C)
-    assert await taken_over(store, US, KEY) == A | C
+    assert await taken_over(store, US, KEY, 3) == frozenset()
+    await put_claim(store, US, KEY, takes_over=dict.fromkeys(A | C, 3))
+    assert await taken_over(store, US, KEY, 3) == A | C
 
 
 async def test_what_others_took_over_is_not_ours(store: MemoryStore) -> None:
-    await put_claim(store, THEM, KEY, takes_over=A)
-    assert await taken_over(store, US, KEY) == frozenset()
+    await put_claim(store, THEM, KEY, takes_over=dict.fromkeys(A, 3))
+    assert await taken_over(store, US, KEY, 3) == frozenset()
 
 
 DAMAGES = [
@@ -131,7 +131,7 @@ DAMAGES = [
 @pytest.mark.parametrize("body", DAMAGES)
 async def test_a_damaged_claim_takes_nothing_over(store: MemoryStore, body: bytes) -> None:
     damage(store, body)
-    assert await taken_over(store, US, KEY) == frozenset()
+    assert await taken_over(store, US, KEY, 3) == frozenset()
 
 
 @pytest.mark.parametrize("body", DAMAGES)
@@ -141,18 +141,18 @@ async def test_a_damaged_claim_is_made_whole_when_there_is_something_to_say(
     damage(unwatched, body)
     await put_claim(unwatched, US, KEY)
     assert unwatched.objects[WHERE].body == body, "it makes a writer visible as it is"
-    await put_claim(unwatched, US, KEY, replaces=A, takes_over=C)
+    await put_claim(unwatched, US, KEY, replaces=A, takes_over=dict.fromkeys(C, 3))
     claim = said(unwatched)
     assert (claim["writer"], claim["replaces"]) == ("laptop.aaaa", ["a.1"])
-    assert await taken_over(unwatched, US, KEY) == C
+    assert await taken_over(unwatched, US, KEY, 3) == C
 
 
 async def test_what_a_later_version_adds_to_a_claim_does_not_hide_the_rest(
     store: MemoryStore,
 ) -> None:
-    body = b'{"writer":"laptop.aaaa","since":"x","takes_over":["a.1"],"format":1,"new":{"x":[]}}'
+    body = b'{"writer":"laptop.aaaa","since":"x","takes_over":{"a.1":3},"format":1,"new":{"x":[]}}'
     damage(store, body)
-    assert await taken_over(store, US, KEY) == A
+    assert await taken_over(store, US, KEY, 3) == A
 
 
 async def test_a_claim_that_changes_between_reading_and_writing_is_not_overwritten(
@@ -176,7 +176,7 @@ async def test_a_store_that_fails_is_heard(store: MemoryStore, error: Exception)
         await put_claim(store, US, KEY)
     store.fail("read", error)
     with pytest.raises(type(error)):
-        await taken_over(store, US, KEY)
+        await taken_over(store, US, KEY, 3)
 
 
 async def test_a_claim_that_cannot_be_read_is_not_written_over(store: MemoryStore) -> None:
@@ -190,6 +190,13 @@ async def test_a_claim_that_cannot_be_read_is_not_written_over(store: MemoryStor
 async def test_an_answer_that_was_lost_leaves_the_claim_that_was_meant(store: MemoryStore) -> None:
     store.lose_answer("put")
     with pytest.raises(Unreachable):
-        await put_claim(store, US, KEY, takes_over=A)
-    await put_claim(store, US, KEY, takes_over=A)
-    assert await taken_over(store, US, KEY) == A
+        await put_claim(store, US, KEY, takes_over=dict.fromkeys(A, 3))
+    await put_claim(store, US, KEY, takes_over=dict.fromkeys(A, 3))
+    assert await taken_over(store, US, KEY, 3) == A
+
+
+async def test_what_was_taken_over_is_what_stood_there_then(store: MemoryStore) -> None:
+    """Whoever takes it back later writes a later generation, which is not ours to replace."""
+    await put_claim(store, US, KEY, takes_over=dict.fromkeys(A, 3))
+    assert await taken_over(store, US, KEY, 3) == A
+    assert await taken_over(store, US, KEY, 4) == frozenset()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.memory_store import MemoryStore, Object
-from transcriptd.compare import Comparison, digest_of, read_segment, read_whole
+from transcriptd.compare import Comparison, digest_of, open_segment, read_whole
 from transcriptd.content import Held
 from transcriptd.digest import digest
 from transcriptd.errors import Damaged, Superseded, Unreachable
@@ -452,7 +452,9 @@ class TestReading:
         put_base(store, A)
         put_tail(store, A, B, writer=OTHER)
         (segment,) = (await survey(store, PREFIX, KEY)).chain.content
-        assert await read_segment(store, segment) == (SegmentMeta(OTHER, digest(A)), B)
+        async with open_segment(store, segment) as (meta, chunks):
+            assert meta == SegmentMeta(OTHER, digest(A))
+            assert b"".join([chunk async for chunk in chunks]) == B
 
     @pytest.mark.parametrize("length", [0, 1, len(A), None])
     async def test_the_digest_of_an_object_is_that_of_its_first_bytes(

@@ -325,7 +325,7 @@ class TestCursors:
 
     async def test_the_totals_add_up(self, path: Path) -> None:
         async with opened(path) as journal:
-            nothing = {"records": 0, "bytes": 0, "behind": 0, "behind_bytes": 0}
+            nothing = {"records": 0, "bytes": 0, "bases_behind": 0, "behind_bytes": 0}
             assert journal.totals() == nothing
             for session in (A, B):
                 await journal.save(session, CURSOR)
@@ -333,7 +333,7 @@ class TestCursors:
             archived = {"current": 1, "pending": 1, "records": 2, "bytes": 20}
             assert journal.totals() == {**nothing, **archived}
             await journal.save(B, replace(CURSOR, tail_length=4, segments=1))
-            assert journal.totals() == {**archived, "behind": 1, "behind_bytes": 4}
+            assert journal.totals() == {**archived, "bases_behind": 1, "behind_bytes": 4}
 
     async def test_a_fact_is_remembered_until_it_is_told_anew(self, path: Path) -> None:
         async with opened(path) as journal:

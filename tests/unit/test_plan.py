@@ -916,7 +916,9 @@ class TestWhoMayWrite:
 
     def test_a_closed_generation_is_not_continued_even_where_the_source_extends_it(self) -> None:
         base = Base(b"a\n", 2, US)
-        assert settled(base, b"a\nb\n", closed=2) == Begin((PutBase(3, replaces=base.etag),))
+        assert settled(base, b"a\nb\n", closed=2) == Begin(
+            (Preserve(2, base.etag), PutBase(3, replaces=base.etag))
+        )
 
     def test_a_closed_generation_that_a_stranger_overwrote_is_not_continued(self) -> None:
         cursor = cursor_of(Base(b"a\nb\n", 2, US))

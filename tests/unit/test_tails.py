@@ -306,7 +306,7 @@ async def test_a_claim_names_whom_it_replaces(
     await grow(second, 4)
     claim = json.loads(bucket.objects["history/.tail/s/history.jsonl/writer-m2.222222222222"].body)
     assert claim["replaces"] == ["m1.0123456789ab"]
-    assert claim["takes_over"] == []
+    assert claim["takes_over"] == {}
 
 
 async def test_beside_another_writer_the_base_is_looked_at_before_a_segment_counts(

@@ -99,8 +99,9 @@ async def test_after_a_start_the_archive_is_looked_at_before_anything_is_written
     await machine.restart()
     machine.store.log.clear()
     await machine.turn()
-    assert sorted(o.name for o in machine.store.log[:3]) == ["head", "list", "list"]
-    assert [o.name for o in machine.store.log[3:]] == ["put"]
+    asked = [o.name for o in machine.store.log if o.name != "discard_uploads"]
+    assert sorted(asked[:3]) == ["head", "list", "list"]
+    assert asked[3:] == ["put"]
 
 
 async def test_an_undo_preserves_what_was_archived_before_it_replaces_it(
