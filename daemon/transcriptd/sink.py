@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -100,6 +101,9 @@ class HistorySinkConfig:
         return PointerHandle(self.bucket, self.object_key(session_id))
 
 
+_turns: WeakValueDictionary[tuple[int, str, str], asyncio.Lock] = WeakValueDictionary()
+
+
 def encode_jsonl_delta(messages: Sequence[Message], start: int = 0) -> bytes:
     """Encode `messages[start:]`, each as compact JSON and a line feed.
 
@@ -140,6 +144,22 @@ async def upload_full_history(
     snapshot = Snapshot(session, Stat(len(content), 0, 0, 0, 0), Held(content), len(messages))
     store = open_store(settings)
     base, gate = history_key(settings.prefix, session_id), Gate(1)
+    # One writer a stream: uploads of one session by this process come one after another.
+    loop = asyncio.get_running_loop()
+    turn = _turns.setdefault((id(loop), store.place, base), asyncio.Lock())
+    async with turn:
+        return await _upload(sink, store, names, base, gate, snapshot, attempts)
+
+
+async def _upload(  # noqa: PLR0917 - what `upload_full_history` has put together
+    sink: HistorySinkConfig,
+    store: Store,
+    names: Names,
+    base: str,
+    gate: Gate,
+    snapshot: Snapshot,
+    attempts: int,
+) -> PointerHandle:
     with tempfile.TemporaryDirectory(prefix="transcriptd-") as scratch:
         try:
             async with Journal(Path(scratch, "journal.db")) as journal:
@@ -163,7 +183,7 @@ async def upload_full_history(
         finally:
             await store.close()
     if done is None:
-        return sink.handle(session_id)
+        return sink.handle(snapshot.session.id)
     return PointerHandle(sink.bucket, done.key, generation=done.generation)
 
 
