@@ -172,7 +172,7 @@ async def _upload(  # noqa: PLR0917 - what `upload_full_history` has put togethe
                         try:
                             cursor = await uploader.archive(look, cursor, base)
                         except Behind:
-                            if cursor or not await _find_ours(store, names, base):
+                            if await _find_ours(store, names, base) == cursor:
                                 raise
                             raise Superseded("another upload came first") from None
                         # Whoever knows only the base finds everything there, as CodeTether's do.
