@@ -26,6 +26,7 @@ from transcriptd.logs import get_logger
 from transcriptd.model import State
 from transcriptd.pool import Pool
 from transcriptd.report import Report
+from transcriptd.scrub import Scrub
 from transcriptd.sealing import seconds_left
 from transcriptd.sources import open_sources
 from transcriptd.status import Status
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from transcriptd.config import Config
     from transcriptd.errors import StoreError
     from transcriptd.model import Session
+    from transcriptd.sources import Source
     from transcriptd.stores import Store
 
 log = get_logger("transcriptd.app")
@@ -77,14 +79,21 @@ class Daemon:
             await opened.enter_async_context(self.journal)
             if self.store is not None:
                 opened.push_async_callback(self.store.close)
-            self.pool, self.watches = self._wire(names)
+            self.pool, self.watch = self._wire(names)
+            self.scrub = Scrub(
+                self.sources,
+                self.journal,
+                rate=config.scrub.rate if self.pool else 0,
+                after_s=config.scrub.after,
+                on_doubt=self.pool.touch if self.pool else lambda _: None,
+            )
             self._closing = opened.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
 
-    def _wire(self, names: Names) -> tuple[Pool | None, list[Watch]]:
+    def _wire(self, names: Names) -> tuple[Pool | None, Watch]:
         config = self.config
         if self.store is None:
             missing = ", ".join(config.missing)
@@ -93,7 +102,7 @@ class Daemon:
                 f"nothing is archived: {missing} not set",
                 "set all of the CODETETHER_HISTORY_S3_* variables, or none",
             )
-            return None, []
+            return None, self._watching({}, on_change=lambda _: None)
         uploader = Uploader(self.store, self.journal, names, on_foreign=self._foreign_writer)
         self._worker = worker = Worker(
             sources=self.sources,
@@ -112,20 +121,22 @@ class Daemon:
             debounce=Debounce(config.debounce.quiet, config.debounce.max_wait),
             on_failure=worker.failed,
         )
-        watches = [
-            Watch(
-                source,
-                self.journal,
-                self.status,
-                on_change=pool.touch,
-                on_wake=self.gate.reset,
-                quiet_s=config.debounce.quiet,
-                rescan_s=config.watch.rescan,
-                force_polling=config.watch.force_polling,
-            )
-            for source in self.sources.values()
-        ]
-        return pool, watches
+        return pool, self._watching(self.sources, on_change=pool.touch)
+
+    def _watching(
+        self, sources: Mapping[str, Source], *, on_change: Callable[[Session], None]
+    ) -> Watch:
+        config = self.config
+        return Watch(
+            sources.values(),
+            self.journal,
+            self.status,
+            on_change=on_change,
+            on_wake=self.gate.reset,
+            quiet_s=config.debounce.quiet,
+            rescan_s=config.watch.rescan,
+            force_polling=config.watch.force_polling,
+        )
 
     async def start(self) -> None:
         """Scan everything once. Never waits for the store."""
@@ -134,8 +145,7 @@ class Daemon:
             if await self.journal.belongs_to(archive):
                 hint = "the sources are archived anew here; the old archive stays as it is"
                 log.warning("archive.changed", hint=hint)
-        for watch in self.watches:
-            await watch.start()
+        await self.watch.start()
         if self.pool is not None:
             for record in self.journal.without_document():
                 self.pool.settle(record.session)
@@ -149,8 +159,11 @@ class Daemon:
     async def run(self) -> None:
         """Watch and archive until `stop`."""
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(watch.run(), name="watch") for watch in self.watches]
-            running.append(tasks.create_task(self._summarise_outages(), name="summary"))
+            running = [
+                tasks.create_task(self.watch.run(), name="watch"),
+                tasks.create_task(self.scrub.run(), name="scrub"),
+                tasks.create_task(self._summarise_outages(), name="summary"),
+            ]
             working = self._start_pool(tasks)
             await self._stopping.wait()
             self.status.stopping = True
@@ -173,13 +186,12 @@ class Daemon:
         asked = monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for watch in self.watches:
-                    await watch.scan()
+                await self.watch.scan()
                 self.gate.reset()
                 self.pool.hurry(seal=seal)
                 asked = monotonic()
                 await self.pool.worked_off()
-        left = what_is_left(self.pool, self.status, self.watches, for_s=monotonic() - asked)
+        left = what_is_left(self.pool, self.status, self.watch.scans, for_s=monotonic() - asked)
         return Result(self.status.events["archived"] - before, left)
 
     async def sync_once(self, timeout_s: float, *, seal: bool = False) -> Result:
@@ -225,8 +237,7 @@ class Daemon:
             log.info("daemon.drained", left=0)
 
     async def _work_off(self, pool: Pool) -> None:
-        for watch in self.watches:
-            await watch.scan()
+        await self.watch.scan()
         self.gate.reset()
         pool.hurry(seal=True)
         await pool.worked_off()
@@ -293,7 +304,7 @@ async def serve(config: Config, environ: Mapping[str, str]) -> int:
             async with Health(daemon.config.health, Report(daemon), daemon.sync, daemon.take_over):
                 await daemon.start()
                 notify.ready()
-                log.info("daemon.started", sessions=sum(w.files for w in daemon.watches))
+                log.info("daemon.started", sessions=daemon.watch.files)
                 beating = asyncio.create_task(_beat(daemon, environ), name="watchdog")
                 try:
                     await daemon.run()
@@ -331,8 +342,9 @@ async def _beat(daemon: Daemon, environ: Mapping[str, str]) -> None:
 def _summary(daemon: Daemon) -> str:
     waiting = len(daemon.pool.waiting()) if daemon.pool else 0
     troubles = ", ".join(daemon.status.degraded)
-    files = sum(watch.files for watch in daemon.watches)
-    return f"{files} sessions, {waiting} waiting" + (f"; degraded: {troubles}" if troubles else "")
+    return f"{daemon.watch.files} sessions, {waiting} waiting" + (
+        f"; degraded: {troubles}" if troubles else ""
+    )
 
 
 @contextlib.contextmanager

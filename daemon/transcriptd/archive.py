@@ -213,6 +213,8 @@ class _Reader:
                     self._end = self._offset
                 elif chunk := await self._piece(pieces):
                     return chunk
+            if self._parts:  # the last one; its end was asked for, not met
+                self._hold_against_metadata(self._parts[0])
             await self.close()
             return b""
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from transcriptd.content import count_lines
+from transcriptd.content import Records, count_lines
 from transcriptd.digest import Digester, digests
 from transcriptd.errors import ConditionFailed, NotFound, Superseded
 from transcriptd.layout import SegmentMeta
@@ -191,11 +191,11 @@ async def open_segment(
 
 async def read_whole(store: Store, key: str, head: Head, segments: Iterable[Segment]) -> Whole:
     """Read a base and the segments behind it, as far as each fits what comes before it."""
-    digester, records = Digester(), 0
+    digester, records = Digester(), Records()
     async with store.read(key, etag=head.etag) as reading:
         async for chunk in reading.chunks:
             digester.update(chunk)
-            records += chunk.count(b"\n")
+            records.update(chunk)
     fitting: list[Segment] = []
     for segment in segments:
         async with open_segment(store, segment) as (meta, chunks):
@@ -203,9 +203,9 @@ async def read_whole(store: Store, key: str, head: Head, segments: Iterable[Segm
                 break  # no content: it stays where it is
             async for chunk in chunks:
                 digester.update(chunk)
-                records += chunk.count(b"\n")
+                records.update(chunk)
             fitting.append(segment)
-    return Whole(records, digester.length, digester.hexdigest(), tuple(fitting))
+    return Whole(records.count, digester.length, digester.hexdigest(), tuple(fitting))
 
 
 async def digest_of(store: Store, key: str, length: int | None, etag: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 BLOCK = 1 << 20
+_LINE_FEED = b"\n"
 
 
 class Content(Protocol):
@@ -37,10 +38,32 @@ class Held:
         return self.data if (start, end) == (0, len(self.data)) else self.data[start:end]
 
 
+@dataclass(slots=True)
+class Records:
+    """How many records a stream has that arrives in pieces: its lines, and a rest without its end.
+
+    `feeds` counts line feeds.
+    """
+
+    feeds: int = 0
+    ends_a_line: bool = True
+
+    def update(self, piece: bytes) -> None:
+        if piece:
+            self.feeds += piece.count(_LINE_FEED)
+            self.ends_a_line = piece.endswith(_LINE_FEED)
+
+    @property
+    def count(self) -> int:
+        return self.feeds + (not self.ends_a_line)
+
+
 def count_lines(content: Content, end: int) -> int:
-    """Return how many line feeds there are in the first `end` bytes. Blocks."""
-    steps = range(0, end, BLOCK)
-    return sum(content.read(at, min(at + BLOCK, end)).count(b"\n") for at in steps)
+    """Return how many records the first `end` bytes are. Blocks."""
+    records = Records()
+    for at in range(0, end, BLOCK):
+        records.update(content.read(at, min(at + BLOCK, end)))
+    return records.count
 
 
 def _conforms(content: Held) -> Content:

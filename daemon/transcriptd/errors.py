@@ -101,6 +101,10 @@ class Changing(SourceError):
     """The file changed while it was read, each time it was tried, or cannot be read just now."""
 
 
+class Rewritten(Changing):
+    """A file is no longer what it was known as, where nothing but reading all of it told so."""
+
+
 class Vanished(SourceError):
     """The file is not there."""
 

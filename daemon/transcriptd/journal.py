@@ -10,11 +10,12 @@ import contextlib
 import json
 import os
 import sqlite3
+from dataclasses import asdict
 from time import time_ns
 from typing import TYPE_CHECKING, Self
 
 from transcriptd.database import RETRY_DISK_S, Database, read_only
-from transcriptd.model import NO_DOCUMENT, Cursor, Session, Stat, State
+from transcriptd.model import NO_DOCUMENT, Cursor, Guard, Session, Stat, State
 from transcriptd.rows import (
     CURSOR,
     ROW,
@@ -115,6 +116,25 @@ class Journal:
             return  # nothing more is known then, so that the rest is looked at
         finally:
             connection.close()
+
+    def unverified(self, before_ns: int) -> Record | None:
+        """Return the session that waits longest for the scrub, of those unchanged since then."""
+        where = "WHERE is_verified = 0 AND mtime_ns < ? ORDER BY mtime_ns LIMIT 1"
+        return next(iter(self._select(where, (before_ns,))), None)
+
+    def scrubbing(self) -> tuple[int, int]:
+        """Return how many sessions wait for the scrub, and how many bytes they have."""
+        rows = self._database.read(
+            "SELECT count(*), total(length) FROM sessions WHERE is_verified = 0"
+        )
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def damaged(self) -> dict[str, int]:
+        """Return how many damaged lines the archived files have, by source."""
+        rows = self._database.read(
+            "SELECT source, total(damaged) FROM sessions WHERE damaged > 0 GROUP BY source"
+        )
+        return {source: int(lines) for source, lines in rows}
 
     def totals(self) -> dict[str, int]:
         """Return how many sessions there are by state, and the records and bytes archived.
@@ -256,8 +276,15 @@ class Journal:
         *,
         reason: str = "",
         message: str = "",
+        guard: Guard | None = None,
+        is_verified: bool = True,
     ) -> None:
-        """Remember how a session stands and which state of its file that is about."""
+        """Remember how a session stands and which state of its file that is about.
+
+        `is_verified`: all of that state was read; otherwise it waits for the scrub.
+        """
+        said = encode(asdict(guard)) if guard else None
+        damaged = guard.damaged if guard else None
         values = (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, stat.device) if stat else (
             None, None, None, None, None,
         )  # fmt: skip
@@ -267,12 +294,37 @@ class Journal:
             connection.execute(
                 "UPDATE sessions SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, device = ?,"
                 " since_ns = CASE WHEN state = ? AND reason = ? THEN since_ns ELSE ? END,"
-                " state = ?, reason = ?, message = ? WHERE source = ? AND root = ? AND name = ?",
+                " state = ?, reason = ?, message = ?, guard = ?, damaged = ?, is_verified = ?"
+                " WHERE source = ? AND root = ? AND name = ?",
                 (
                     *values, state, reason, time_ns(), state, reason, message[:_MAX_MESSAGE],
-                    *place_of(session),
+                    said, damaged, is_verified, *place_of(session),
                 ),
             )  # fmt: skip
+
+        await self._database.write(write)
+
+    async def doubt(self, session: Session) -> None:
+        """Forget by what a file is known again: all of it is read the next time."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE sessions SET guard = NULL, size = NULL"
+                " WHERE source = ? AND root = ? AND name = ?",
+                place_of(session),
+            )
+
+        await self._database.write(write)
+
+    async def verified(self, session: Session, stat: Stat) -> None:
+        """Note that all of this state of a file was read and is what is archived."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE sessions SET is_verified = 1 WHERE source = ? AND root = ? AND name = ?"
+                " AND size = ? AND mtime_ns = ? AND ctime_ns = ?",
+                (*place_of(session), stat.size, stat.mtime_ns, stat.ctime_ns),
+            )
 
         await self._database.write(write)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from transcriptd import failpoint
 from transcriptd.errors import Changing
-from transcriptd.snapshot import stat_of
+from transcriptd.files import stat_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,7 @@ from transcriptd.workspace import named_in, owner_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from transcriptd.sources import Source
+    from transcriptd.sources import Documents
     from transcriptd.stores import Store
 
     Newest = Callable[[str | None, int], Iterable[Session]]
@@ -74,7 +74,7 @@ def newest_known(journal: Path, source: str) -> Newest:
 
 
 def last_here(
-    source: Source, directory: Path, newest: Newest, *, max_document: int
+    source: Documents, directory: Path, newest: Newest, *, max_document: int
 ) -> Found | None:
     """Find the most recent session whose file is on this machine. Blocks."""
     for workspace in _workspaces(source, directory):
@@ -92,7 +92,7 @@ def last_here(
 
 
 async def last_archived(
-    source: Source, directory: Path, store: Store, document_key: Callable[[str], str]
+    source: Documents, directory: Path, store: Store, document_key: Callable[[str], str]
 ) -> Found | None:
     """Find the session that the agent's index names and only the archive has any more."""
     for workspace in _workspaces(source, directory):
@@ -126,7 +126,7 @@ async def last_lines(
     return [line + b"\n" for line in lines[-count:]]
 
 
-def _workspaces(source: Source, directory: Path) -> Iterator[str]:
+def _workspaces(source: Documents, directory: Path) -> Iterator[str]:
     """Yield the directory as the agent would name it, then the workspace around it."""
     canonical = os.path.realpath(directory)
     yield canonical
@@ -134,7 +134,7 @@ def _workspaces(source: Source, directory: Path) -> Iterator[str]:
     yield from (each for each in around if each and each != canonical)
 
 
-def _candidates(source: Source, workspace: str, newest: Newest) -> Iterator[Session]:
+def _candidates(source: Documents, workspace: str, newest: Newest) -> Iterator[Session]:
     roots = source.homes(Path(workspace))
     for root in roots:
         if named := source.latest(root, workspace):

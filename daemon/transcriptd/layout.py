@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ _SUFFIX = re.compile(r"(\.jsonl|\.json)$")
 _CLOSED = re.compile(r"/(\d{6,})(?:\.\w+)?$")
 _ETAG_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SEGMENT = re.compile(r"(\d{6,})-(\d{20})\.jsonl")
+_MIRROR = re.compile(r"(?!\.)([A-Za-z0-9._-]+)/raw/([A-Za-z0-9._-]+)/([A-Za-z0-9._%~/-]+)")
 _CLAIM = "writer-"
 
 
@@ -118,6 +120,10 @@ class Names:
     prefix: str
     writer: str
 
+    @property
+    def machine(self) -> str:
+        return machine_of(self.writer)
+
 
 def machine_of(writer: str) -> str:
     """Return the machine a writer belongs to: `machine.id` → `machine`."""
@@ -134,11 +140,35 @@ def document_key(prefix: str, session_id: str) -> str:
     return f"{prefix}{session_id}/session.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What a mirror's base key says: whose file it is and where it stands below the agent's root.
+
+    A segment of `path` that was shortened is as it stands in the key, with its `~`.
+    """
+
+    machine: str
+    agent: str
+    path: str
+    is_shortened: bool
+
+
+def mirrored(prefix: str, key: str) -> Mirrored | None:
+    """Read a mirror's base key back; `None` for what is none."""
+    match = _MIRROR.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    if match is None:
+        return None
+    machine, agent, path = match.groups()
+    decoded = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
+    return Mirrored(machine, agent, decoded, "~" in path)
+
+
 def mirror_key(prefix: str, machine: str, agent: str, path: bytes) -> str:
     """Return the base key of a mirrored file; `path` is its path below the agent's root.
 
     Every byte outside `[A-Za-z0-9._-]` becomes `%XX`, which is reversible. A key above 900 bytes is
-    shortened at its longest segments. Raises `ValueError` for a path that could climb.
+    shortened at its longest segments; where there are too many of them, the directories become one
+    mark. Raises `ValueError` for a path that could climb.
     """
     segments = path.split(b"/")
     if any(segment in {b"", b".", b".."} for segment in segments):
@@ -157,8 +187,14 @@ def _shorten(names: list[str], room: int) -> list[str]:
         name = names[index]
         if len(name) <= _SHORTENED:
             break
-        names[index] = f"{name[:_KEPT_OF_A_LONG_SEGMENT]}~{sha256(name.encode()).hexdigest()[:32]}"
+        names[index] = f"{name[:_KEPT_OF_A_LONG_SEGMENT]}~{_mark(name)}"
+    if len("/".join(names)) > room:  # many that are not long: what is kept is the file's name
+        names = [f"~{_mark('/'.join(names[:-1]))}", names[-1]]
     return names
+
+
+def _mark(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]
 
 
 def tail_prefix(prefix: str, base_key: str) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from transcriptd.model import Session
     from transcriptd.pool import Pool
+    from transcriptd.scan import Scan
     from transcriptd.status import Status
-    from transcriptd.watch import Watch
 
 _WAITS = Standing(State.PENDING, 0.0)
 
@@ -33,12 +33,12 @@ class Result:
 
 
 def what_is_left(
-    pool: Pool, status: Status, watches: Sequence[Watch], *, for_s: float
+    pool: Pool, status: Status, scans: Sequence[Scan], *, for_s: float
 ) -> tuple[dict[str, str], ...]:
     """Name what is not archived, with the reason; changes younger than `for_s` do not count."""
     left: dict[Session, Standing] = dict.fromkeys(pool.waiting(for_s=for_s), _WAITS)
     left |= {s: each for s, each in status.sessions.items() if each.state is State.QUARANTINED}
-    roots = ((root, why) for watch in watches for root, why in watch.unreadable.items())
+    roots = ((root, why) for scan in scans for root, why in scan.unreadable.items())
     return (*_unreadable(roots), *(_row(s, status.sessions.get(s, e)) for s, e in left.items()))
 
 

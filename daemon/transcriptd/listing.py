@@ -11,17 +11,16 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from transcriptd.layout import closed_generation, segment_place
+from transcriptd.layout import closed_generation, mirror_key, mirrored, segment_place
 from transcriptd.tail import Segment, chain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from transcriptd.layout import Meta
+    from transcriptd.layout import Meta, Mirrored
     from transcriptd.stores import Entry
 
 _HISTORY = re.compile(r"([\w-]{1,128})/history\.jsonl")
-_MIRROR = re.compile(r"[\w-][\w.-]*/raw/([\w.-]+)/[\w.%~/-]+", re.ASCII)
 _SUFFIX = re.compile(r"\.jsonl?$")
 _GENERATIONS, _CONFLICTS, _TAIL = ".generations", ".conflicts", ".tail"
 
@@ -89,9 +88,11 @@ async def streams_in(entries: AsyncIterator[Entry], prefix: str) -> AsyncIterato
         below = entry.key.removeprefix(prefix)
         if below.startswith("."):
             shelf.put(entry, below)
-        elif _source(below) and below < ".":
+        elif not _source(prefix, below):
+            continue
+        elif below < ".":
             early.append(entry)
-        elif _source(below):
+        else:
             while early:
                 yield shelf.take(early.pop(0))
             yield shelf.take(entry)
@@ -99,6 +100,23 @@ async def streams_in(entries: AsyncIterator[Entry], prefix: str) -> AsyncIterato
         yield shelf.take(early.pop(0))
     for archived in shelf.rest():
         yield archived
+
+
+def mirrored_file(prefix: str, key: str) -> Mirrored | None:
+    """Say which mirrored file has this base key; `None` where no file can have it.
+
+    Somebody else may have put any object there: a path that climbs, or a key that we would have
+    spelt otherwise, is none of ours.
+    """
+    file = mirrored(prefix, key)
+    if file is None or "\0" in file.path:
+        return None
+    path = file.path.encode("utf-8", "surrogateescape")
+    try:
+        ours = mirror_key(prefix, file.machine, file.agent, path)
+    except ValueError:
+        return None
+    return file if file.is_shortened or ours == key else None
 
 
 class _Shelf:
@@ -130,15 +148,16 @@ class _Shelf:
     def take(self, base: Entry) -> Archived:
         """Return the stream of a base, and forget what belongs to it."""
         below = base.key.removeprefix(self._prefix)
-        return self._taken(base.key, _name(below), _source(below), base)
+        return self._taken(base.key, _name(below), _source(self._prefix, below), base)
 
     def rest(self) -> Iterator[Archived]:
         """Give the streams whose base never came by, but for tails that hang on nothing."""
         for key in sorted(self._by_key):
             below = key.removeprefix(self._prefix)
+            source = _source(self._prefix, below)
             beside = self._by_key.get(key)
-            if beside and _source(below) and (beside.closed or beside.conflicts):
-                yield self._taken(key, _name(below), _source(below), None)
+            if beside and source and (beside.closed or beside.conflicts):
+                yield self._taken(key, _name(below), source, None)
 
     def _taken(self, key: str, name: str, source: str, base: Entry | None) -> Archived:
         beside = self._by_key.pop(key, None) or _Beside()
@@ -158,12 +177,12 @@ class _Shelf:
         )
 
 
-def _source(below: str) -> str:
+def _source(prefix: str, below: str) -> str:
     """Return whose a stream is by its base key below the prefix; empty for what is no base."""
     if _HISTORY.fullmatch(below):
         return "codetether"
-    mirror = _MIRROR.fullmatch(below)
-    return mirror[1] if mirror else ""
+    file = mirrored_file(prefix, prefix + below)
+    return file.agent if file else ""
 
 
 def _name(below: str) -> str:

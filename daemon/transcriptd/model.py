@@ -66,6 +66,23 @@ class Snapshot:
     document: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """By what the first `length` bytes of a mirrored file are known again without reading them all.
+
+    `chain` is the digest up to the last whole block of 1 MiB, `head` the SHA-256 of the first
+    64 KiB, both in hex. `feeds` counts line feeds, `damaged` lines that are no JSON. `inode` is
+    that of the file.
+    """
+
+    length: int
+    chain: str
+    head: str
+    feeds: int
+    damaged: int
+    inode: int
+
+
 NO_DOCUMENT = "none"
 
 

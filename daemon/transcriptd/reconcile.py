@@ -8,21 +8,21 @@ archive and writes to the journal; of the archive it writes nothing but this wri
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING
 
 from transcriptd.claim import put_claim, taken_over
 from transcriptd.compare import Comparison, digest_of
+from transcriptd.decision import Decision, Standing, garbage_of, unfinished_of
 from transcriptd.digest import digests
 from transcriptd.errors import AccessDenied, Behind, Superseded
-from transcriptd.layout import SegmentMeta, conflict_key, generation_key
+from transcriptd.layout import SegmentMeta, conflict_key
 from transcriptd.logs import get_logger
 from transcriptd.plan import (
     SMALL,
     Claimant,
     Continue,
-    Manner,
     PutBase,
     Relation,
     StepAside,
@@ -42,53 +42,8 @@ if TYPE_CHECKING:
     from transcriptd.plan import Action, Remote, Settlement
     from transcriptd.snapshot import Look
     from transcriptd.stores import Store
-    from transcriptd.tail import Segment
 
 log = get_logger("transcriptd.reconcile")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What was learnt of a stream, and holds until something unexpected happens.
-
-    `tails`: segments may be written. `is_bare`: the base has no metadata of ours, so that nothing
-    may hang on it. `contested`: another writer has a claim here. `used` is the highest generation
-    that stands anywhere.
-    """
-
-    tails: bool
-    is_bare: bool
-    contested: bool
-    used: int
-
-    def manner(self, small: int, *, theirs: bool) -> Manner:
-        """Say how what is new is to be written."""
-        return Manner(self.tails and not self.is_bare, small, self.contested, theirs)
-
-
-@dataclass(frozen=True, slots=True)
-class Garbage:
-    """A segment that was folded; it may go once `holder` has provably the same bytes."""
-
-    segment: Segment
-    holder: str
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What follows: the key to write under, the cursor to go on from, and what to do.
-
-    `overwritten`: somebody without our metadata wrote over our base. `unfinished`: keys at
-    which a crash may have left an upload in parts that could still be completed, late.
-    """
-
-    key: str
-    cursor: Cursor | None
-    actions: tuple[Action, ...]
-    standing: Standing
-    garbage: tuple[Garbage, ...] = ()
-    overwritten: bool = False
-    unfinished: tuple[str, ...] = ()
 
 
 class Reconciler:
@@ -288,34 +243,12 @@ class Reconciler:
             cursor,
             actions,
             self._standing(found),
-            garbage=self._garbage(key, found),
-            unfinished=self._unfinished(key, found),
+            garbage=garbage_of(found, self._names.prefix, key),
+            unfinished=unfinished_of(found, self._names.prefix, key),
         )
 
     def _standing(self, found: Survey) -> Standing:
-        others = set(found.tails.claims) - {self._names.writer}
-        tails = found.may_list and not self._store.appends
-        return Standing(tails, found.meta is None, contested=bool(others), used=found.used)
-
-    def _unfinished(self, key: str, found: Survey) -> tuple[str, ...]:
-        """Name what may have been under way: the base, or what it was to be kept as."""
-        if found.head is None:
-            return ()
-        generation = found.meta.generation if found.meta else found.closed + 1
-        return key, generation_key(self._names.prefix, key, generation)
-
-    def _garbage(self, key: str, found: Survey) -> tuple[Garbage, ...]:
-        """Name the segments that a crash left behind after they were folded.
-
-        As long as the base is of their generation, they are what readers find behind it.
-        """
-        current = found.meta.generation if found.meta else 0
-        closed = (s for s in found.tails.segments if s.generation <= min(found.closed, current - 1))
-        prefix = self._names.prefix
-        return (
-            *(Garbage(segment, key) for segment in found.chain.folded),
-            *(Garbage(s, generation_key(prefix, key, s.generation)) for s in closed),
-        )
+        return Standing.of(found, self._names, appends=self._store.appends)
 
 
 def _is_same(before: Survey, after: Survey) -> bool:

@@ -13,7 +13,7 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
                 archived, failed_attempts (since the start), last_archived_at | null
     store       state (ok | failing | disabled), error | null, in_flight, limit, next_attempt_in_s,
                 requests [{op, outcome, count}], sent_bytes, received_bytes
-    watch       [{source, roots [{path, present}], files, polling}]
+    watch       [{source, roots [{path, present}], files, skipped {reason: names}, polling}]
     degraded    [{reason, since, message, hint}]
     sessions    [{id, source, path, state, reason, message, since, records, bytes, generation,
                 key | null, sent_bytes (of its current generation), behind_bytes, behind_since
@@ -58,19 +58,30 @@ class Queue(Protocol):
     def waiting(self) -> dict[Session, float]: ...
 
 
-class Watching(Protocol):
+class Scanned(Protocol):
     """One source being watched."""
-
-    files: int
 
     @property
     def source_name(self) -> str: ...
 
     @property
-    def is_polling(self) -> bool: ...
+    def files(self) -> int: ...
+
+    @property
+    def skipped(self) -> dict[str, int]: ...
 
     @property
     def roots(self) -> list[tuple[Path, bool]]: ...
+
+
+class Watching(Protocol):
+    """All sources being watched."""
+
+    @property
+    def scans(self) -> Sequence[Scanned]: ...
+
+    @property
+    def is_polling(self) -> bool: ...
 
 
 class Observed(Protocol):
@@ -95,7 +106,7 @@ class Observed(Protocol):
     def pool(self) -> Queue | None: ...
 
     @property
-    def watches(self) -> Sequence[Watching]: ...
+    def watch(self) -> Watching: ...
 
 
 class Totals(TypedDict):
@@ -157,7 +168,7 @@ class Report:
             "archive": self._archive(),
             "totals": self._totals(live, waiting, records),
             "store": self._store(),
-            "watch": [_watching(watch) for watch in daemon.watches],
+            "watch": _watching(daemon.watch),
             "degraded": [
                 {"reason": t.reason, "since": t.since, "message": t.message, "hint": t.hint}
                 for t in self.status.degraded.values()
@@ -301,13 +312,17 @@ def _standings(records: Mapping[Session, Record]) -> dict[Session, Standing]:
     return {s: Standing(r.state, r.since_ns / 1e9, r.reason, r.message) for s, r in records.items()}
 
 
-def _watching(watch: Watching) -> dict[str, Any]:
-    return {
-        "source": watch.source_name,
-        "roots": [{"path": printable(root), "present": present} for root, present in watch.roots],
-        "files": watch.files,
-        "polling": watch.is_polling,
-    }
+def _watching(watch: Watching) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": scan.source_name,
+            "roots": [{"path": printable(root), "present": there} for root, there in scan.roots],
+            "files": scan.files,
+            "skipped": dict(scan.skipped),
+            "polling": watch.is_polling,
+        }
+        for scan in watch.scans
+    ]
 
 
 def _session(

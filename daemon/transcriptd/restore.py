@@ -31,7 +31,7 @@ from transcriptd.errors import (
 )
 from transcriptd.landing import Landing, stands, write_whole
 from transcriptd.layout import SegmentMeta, history_key
-from transcriptd.sources import Places
+from transcriptd.places import Places
 from transcriptd.standing import Judge
 from transcriptd.survey import Survey, survey
 from transcriptd.wanted import asked, read_small
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
     from transcriptd.model import Session
-    from transcriptd.sources import Frame, Source
+    from transcriptd.sources import Documents, Frame
     from transcriptd.standing import Standing
     from transcriptd.stores import Store
     from transcriptd.wanted import Wanted
@@ -105,7 +105,7 @@ class Restorer:
         self,
         store: Store,
         prefix: str,
-        source: Source,
+        source: Documents,
         journal: Journal,
         *,
         names: Names | None = None,

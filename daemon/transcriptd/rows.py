@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from transcriptd.model import Cursor, Session, Stat, State
+from transcriptd.model import Cursor, Guard, Session, Stat, State
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS sessions (
     key TEXT, generation INTEGER, records INTEGER, length INTEGER, digest TEXT, etag TEXT,
     writer TEXT, document_digest TEXT,
     tail_length INTEGER, segments INTEGER, behind_since REAL, sent INTEGER,
+    guard TEXT, damaged INTEGER, is_verified INTEGER,
     PRIMARY KEY (source, root, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_id ON sessions (id);
@@ -37,6 +38,8 @@ CREATE INDEX IF NOT EXISTS sessions_by_change ON sessions (source, mtime_ns);
 CREATE INDEX IF NOT EXISTS sessions_by_root_change ON sessions (source, root, mtime_ns);
 CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (behind_since, tail_length)
     WHERE tail_length > 0;
+CREATE INDEX IF NOT EXISTS sessions_unverified ON sessions (mtime_ns) WHERE is_verified = 0;
+CREATE INDEX IF NOT EXISTS sessions_damaged ON sessions (source, damaged) WHERE damaged > 0;
 CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, txn INTEGER NOT NULL, phase TEXT NOT NULL,
@@ -56,12 +59,18 @@ CURSOR = (
     "key", "generation", "records", "length", "digest", "etag", "writer", "document_digest",
     "tail_length", "segments", "behind_since", "sent",
 )  # fmt: skip
-ROW = ("source", "root", "name", "id", *STAT, "state", "reason", "message", "since_ns", *CURSOR)
+ROW = (
+    "source", "root", "name", "id", *STAT,
+    "state", "reason", "message", "since_ns", "guard", *CURSOR,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of one session. `stat` is the state of its file that was dealt with last."""
+    """What is known of one session.
+
+    `stat` is the state of its file that was dealt with last, `guard` what tells that it grew.
+    """
 
     session: Session
     stat: Stat | None
@@ -70,6 +79,7 @@ class Record:
     message: str
     since_ns: int
     cursor: Cursor | None
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +174,7 @@ def save_cursor(connection: sqlite3.Connection, session: Session, cursor: Cursor
 
 def record_of(row: tuple[Any, ...]) -> Record:
     source, root, name, session_id = row[:4]
-    stat, (state, reason, message, since_ns), cursor = row[4:9], row[9:13], row[13:]
+    stat, (state, reason, message, since_ns, guard), cursor = row[4:9], row[9:14], row[14:]
     return Record(
         session=Session(source, session_id, os.fsdecode(root), name),
         stat=None if stat[0] is None else Stat(*stat),
@@ -173,7 +183,15 @@ def record_of(row: tuple[Any, ...]) -> Record:
         message=message,
         since_ns=since_ns,
         cursor=None if cursor[0] is None else Cursor(*cursor),
+        guard=_guard_of(guard),
     )
+
+
+def _guard_of(said: str | None) -> Guard | None:
+    try:
+        return Guard(**json.loads(said)) if said else None
+    except (ValueError, TypeError):  # damaged: all of the file is read then
+        return None
 
 
 def place_of(session: Session) -> tuple[str, str | bytes, str]:

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transcriptd.model import Cursor
 
-COPYABLE = 5 << 20
-"""From so many bytes on S3 copies a base into its own replacement."""
-
 MANY_SEGMENTS = 900
 _MOST_SENT = 3  # times the length, with this seal and a last one
 
@@ -31,7 +28,9 @@ class Occasion(Enum):
 def is_due(cursor: Cursor, occasion: Occasion, now: float, *, max_lag: float, copies: bool) -> bool:
     """Say whether the base takes in its tail now.
 
-    `now` in Unix seconds, `max_lag` in seconds. `copies`: the store copies parts itself.
+    `now` in Unix seconds, `max_lag` in seconds. `copies`: the store copies this base when it is
+    sealed (`write` knows). A base that is due where it is sent again is due where it is copied:
+    whoever has to find that out need not, unless the two answers differ.
     """
     if not cursor.tail_length:
         return False
@@ -39,21 +38,16 @@ def is_due(cursor: Cursor, occasion: Occasion, now: float, *, max_lag: float, co
         return True
     if occasion is Occasion.QUIET:
         # What the store copies, a last seal does not send again.
-        last = 0 if is_copied(cursor, copies=copies) else cursor.length
+        last = 0 if copies else cursor.length
         return cursor.sent + cost(cursor, copies=copies) + last <= _MOST_SENT * cursor.length
     if cursor.segments < MANY_SEGMENTS:
         return False
-    return cursor.tail_length >= cursor.base_length or is_copied(cursor, copies=copies)
-
-
-def is_copied(cursor: Cursor, *, copies: bool) -> bool:
-    """Say whether the store copies the base when it is sealed."""
-    return copies and cursor.base_length >= COPYABLE
+    return cursor.tail_length >= cursor.base_length or copies
 
 
 def cost(cursor: Cursor, *, copies: bool) -> int:
-    """Return how many bytes a seal sends."""
-    return cursor.tail_length if is_copied(cursor, copies=copies) else cursor.length
+    """Return how many bytes a seal sends; `copies` as in `is_due`."""
+    return cursor.tail_length if copies else cursor.length
 
 
 def seconds_left(cursor: Cursor, now: float, *, max_lag: float) -> float | None:

@@ -65,6 +65,7 @@ __all__ = [
 DEFAULT_PREFIX = "history/"
 _VARIABLE = "CODETETHER_HISTORY_S3_"
 _SESSION_ID = re.compile(r"[\w-]{1,128}")
+_LEFT_OUT = "overlaps"  # what lies in the way and is no content disproves nothing
 
 Message: TypeAlias = object
 """Anything that encodes to a JSON object; `bytes` and `msgspec.Raw` are JSON already."""
@@ -201,7 +202,8 @@ async def resolve_pointer(
 
     Raises `Fault`: `no_match` for an empty range, an empty or missing object and a range that
     starts at or behind the end (one that only ends there is clamped); `denied`; `backend_error` for
-    everything else, also a handle into another bucket.
+    everything else, also a handle into another bucket, and bytes that the archive itself disproves:
+    that are not what their metadata say, or behind which nothing fits.
     """
     if not isinstance(where, HistorySinkConfig):
         return await _resolve(where, prefix, handle, attempts)
@@ -225,6 +227,7 @@ async def _resolve(store: Store, prefix: str, handle: PointerHandle, attempts: i
         span = span_of(prefix, handle)
         async with open_stream(store, prefix, span, attempts=attempts) as stream:
             content = b"".join([chunk async for chunk in stream.chunks])
+            wrong = next((stray for stray in stream.faults if stray.reason != _LEFT_OUT), None)
     except (NotFound, RangeInvalid):
         raise Fault(Kind.NO_MATCH) from None
     except (AccessDenied, AuthFailed) as error:
@@ -233,6 +236,12 @@ async def _resolve(store: Store, prefix: str, handle: PointerHandle, attempts: i
         raise Fault(Kind.BACKEND_ERROR, str(error), hint=error.hint) from error
     except ValueError as error:
         raise Fault(Kind.BACKEND_ERROR, str(error)) from error
+    if wrong:
+        raise Fault(
+            Kind.BACKEND_ERROR,
+            f"{wrong.key}: {wrong.reason}",
+            hint="`transcriptd verify --deep` says what is damaged",
+        )
     if not content:
         raise Fault(Kind.NO_MATCH)
     return content

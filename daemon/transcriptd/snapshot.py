@@ -7,27 +7,22 @@ read. Runs in a thread; knows neither the store nor the journal.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat as modes
 from dataclasses import dataclass
-from pathlib import Path
 from time import sleep, time_ns
 from typing import TYPE_CHECKING
 
 from transcriptd.content import Held
 from transcriptd.digest import digests
-from transcriptd.errors import Changing, Unreadable, Vanished
-from transcriptd.model import Cursor, Session, Snapshot, Stat
+from transcriptd.errors import Changing, Unreadable
+from transcriptd.files import open_file, stat_of
+from transcriptd.model import Cursor, Guard, Session, Snapshot, Stat
 
 if TYPE_CHECKING:
-    from transcriptd.sources import Lines, Source
+    from transcriptd.sources import Documents, Lines
 
 _TRIES = 5
 _TICK_S = 0.02  # file times are as coarse as the kernel's clock: at most 10 ms
-_OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
-_LARGEST_INTEGER = (1 << 63) - 1  # of the journal; some file systems number their inodes higher
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +30,23 @@ class Look:
     """A snapshot beside what is archived of it.
 
     `digest` is that of the whole content; `extends` says whether the content begins with all that
-    the cursor holds (true where nothing is archived yet).
+    the cursor holds (true where nothing is archived yet). `is_verified`: all of it was read, not
+    only what `guard` does not vouch for. In `unfinished_s` seconds what is behind the content
+    counts, if nothing comes meanwhile: a line without its end. `origin` is the stream that the
+    session had under a former name, where the content begins with all of it.
     """
 
     snapshot: Snapshot
     digest: str
     extends: bool
+    guard: Guard | None = None
+    is_verified: bool = True
+    unfinished_s: float | None = None
+    origin: Cursor | None = None
 
 
 def look(
-    source: Source,
+    source: Documents,
     session: Session,
     cursor: Cursor | None,
     *,
@@ -84,11 +86,13 @@ def read(session: Session, max_bytes: int) -> tuple[bytes, Stat]:
     Raises `Vanished`, `Changing`, or `Unreadable` for what is no regular file, not owned by us or
     by the owner of its directory, larger than `max_bytes`, or not permitted.
     """
-    descriptor = _open(session)
+    descriptor = open_file(session)
     try:
         for _ in range(_TRIES):
             before = os.fstat(descriptor)
-            _require_acceptable(session, before, max_bytes)
+            if before.st_size > max_bytes:
+                message = f"{before.st_size} bytes; max_document allows {max_bytes} bytes"
+                raise Unreadable("too_large", message)
             if 0 <= time_ns() - before.st_mtime_ns < _TICK_S * 1e9:
                 sleep(_TICK_S)  # another change in this tick of its clock would leave no trace
             data = _read_all(descriptor, before.st_size)
@@ -100,44 +104,6 @@ def read(session: Session, max_bytes: int) -> tuple[bytes, Stat]:
     finally:
         os.close(descriptor)
     raise Changing("it changed each time it was read")
-
-
-def stat_of(result: os.stat_result) -> Stat:
-    """Take from a stat result what tells two states of a file apart."""
-    return Stat(
-        result.st_size,
-        result.st_mtime_ns,
-        result.st_ctime_ns,
-        result.st_ino & _LARGEST_INTEGER,
-        result.st_dev & _LARGEST_INTEGER,
-    )
-
-
-def _open(session: Session) -> int:
-    try:
-        return os.open(session.path, _FLAGS)
-    except FileNotFoundError:
-        raise Vanished("the file is gone") from None
-    except NotADirectoryError:
-        raise Vanished("its directory is gone") from None
-    except PermissionError:
-        raise Unreadable("denied", "no permission to read it") from None
-    except OSError as error:
-        if error.errno in _OUT_OF:  # says nothing about the file
-            raise Changing(f"cannot be opened now: {error.strerror}") from None
-        # ELOOP: a symbolic link; ENXIO: a socket
-        raise Unreadable("not_a_file", f"not a regular file: {error.strerror}") from None
-
-
-def _require_acceptable(session: Session, stat: os.stat_result, max_bytes: int) -> None:
-    if not modes.S_ISREG(stat.st_mode):
-        raise Unreadable("not_a_file", "not a regular file")
-    if stat.st_uid != os.geteuid() and stat.st_uid != Path(session.root).stat().st_uid:
-        raise Unreadable("foreign_owner", "owned neither by us nor by the owner of its directory")
-    if stat.st_size > max_bytes:
-        raise Unreadable(
-            "too_large", f"{stat.st_size} bytes; max_document allows {max_bytes} bytes"
-        )
 
 
 def _read_all(descriptor: int, size: int) -> bytes:

@@ -20,7 +20,7 @@ from transcriptd.snapshot import read
 if TYPE_CHECKING:
     from transcriptd.budget import Budget
     from transcriptd.model import Session, Stat
-    from transcriptd.sources import Source
+    from transcriptd.sources import Documents
     from transcriptd.stores import Store
     from transcriptd.wanted import Wanted
     from transcriptd.whereabouts import Whereabouts
@@ -44,7 +44,7 @@ class Judge:
     """Judges files of one source by one archive; `max_document` in bytes."""
 
     def __init__(
-        self, store: Store, prefix: str, source: Source, budget: Budget, max_document: int
+        self, store: Store, prefix: str, source: Documents, budget: Budget, max_document: int
     ) -> None:
         self._store = store
         self._prefix = prefix

@@ -15,7 +15,7 @@ from transcriptd.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from transcriptd.reconcile import Garbage
+    from transcriptd.decision import Garbage
     from transcriptd.stores import Store
     from transcriptd.tail import Segment
 

@@ -35,7 +35,7 @@ from transcriptd.plan import (
     plan,
 )
 from transcriptd.preserve import Keeper
-from transcriptd.reconcile import Decision, Reconciler, Standing
+from transcriptd.reconcile import Reconciler
 from transcriptd.stores import Absent, Matches
 from transcriptd.survey import survey
 from transcriptd.sweep import Sweeper
@@ -44,6 +44,7 @@ from transcriptd.write import Sizes, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from transcriptd.decision import Decision, Standing
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
     from transcriptd.model import Cursor, Session

@@ -51,7 +51,8 @@ class Whereabouts:
     """One generation, whole: `parts` follow each other from byte 0 to `length`.
 
     `generation` is `None` where somebody else wrote the base and no number was asked for; `meta` is
-    what our base says of itself. `astray` are segments that begin before what precedes them ends.
+    what our base, or the finished generation, says of itself. `astray` are segments that begin
+    before what precedes them ends.
     """
 
     generation: int | None
@@ -137,8 +138,9 @@ class Finder:
             if _identity(await self.store.head(self.key)) != _identity(base):
                 raise Superseded("the archive changed while it was looked at")
             raise NotFound("there is no such generation")
-        length = _length(head, Meta.decode(head.metadata))
-        return Whereabouts(generation, None, length, (Part(key, 0, length),))
+        meta = Meta.decode(head.metadata)
+        length = _length(head, meta)
+        return Whereabouts(generation, meta, length, (Part(key, 0, length),))
 
 
 def _length(head: Head, meta: Meta | None) -> int:

@@ -9,47 +9,51 @@ attempt, or in both, and never in another session's way. Knows nothing of when (
 from __future__ import annotations
 
 import asyncio
-import os
-from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 from transcriptd import failpoint
+from transcriptd.content import BLOCK
 from transcriptd.errors import (
     Behind,
     Changing,
     Resting,
+    Rewritten,
     StoreError,
     Superseded,
     Unreadable,
     Vanished,
 )
-from transcriptd.layout import conflict_key, copy_key, document_digest
+from transcriptd.layout import document_digest
 from transcriptd.logs import get_logger
-from transcriptd.model import NO_DOCUMENT, Stat, State
+from transcriptd.mirror import look_at
+from transcriptd.model import NO_DOCUMENT, State
 from transcriptd.pool import SETTLED_S
 from transcriptd.rows import because
 from transcriptd.sealing import Occasion, is_due, seconds_left
-from transcriptd.snapshot import Look, look, stat_of
 from transcriptd.stores import on_account
+from transcriptd.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from transcriptd.budget import Budget
     from transcriptd.gate import Gate
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
-    from transcriptd.model import Cursor, Session
+    from transcriptd.model import Cursor, Guard, Session, Stat
     from transcriptd.pool import Turn
     from transcriptd.rows import Record
+    from transcriptd.snapshot import Look
     from transcriptd.sources import Source
     from transcriptd.status import Status
     from transcriptd.upload import Uploader
 
 log = get_logger("transcriptd.worker")
 
+_MOST_OF_A_MIRROR = 64 << 20  # of what is new, one request or the parts of one upload
 _FIRST_DOCUMENT_S = 2.0  # so that the lines of a burst of new sessions come first
 
 
@@ -81,12 +85,11 @@ class Worker:
         self._gate = gate
         self._budget = budget
         self._status = status
-        self._names = names
+        self._streams = Streams(sources, journal, names)
         self._max_document = max_document
         self._max_lag = max_lag
         self._clock = clock
         self._wall_clock = wall_clock
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def attempt(self, turn: Turn) -> float | None:
         """Make one attempt; what another one cannot mend ends in a state, not in an error.
@@ -95,13 +98,17 @@ class Worker:
         """
         before = self._journal.record(turn.session)
         # Taken before the file is read: a save that comes later differs from it, and is found.
-        stat = _stat(turn.session)
+        stat = await self._streams.stat(turn.session)
         try:
             with on_account() as account:
                 try:
-                    return await self._archive(turn, before)
+                    return await self._archive(turn, before, stat)
                 finally:
-                    self._status.requests[turn.session] += account.requests
+                    if account.requests:
+                        self._status.requests[turn.session] += account.requests
+        except Rewritten:
+            await self._journal.doubt(turn.session)
+            raise
         except Unreadable as error:
             await self._quarantine(turn.session, before, stat, error)
             return await self._keep_up(turn, before)
@@ -115,17 +122,19 @@ class Worker:
             return error.seconds
         return None
 
-    async def _archive(self, turn: Turn, before: Record | None) -> float | None:
+    async def _archive(self, turn: Turn, before: Record | None, stat: Stat | None) -> float | None:
         """Take one save its whole way."""
         session, cursor = turn.session, before.cursor if before else None
         only_changes = not (turn.settled or turn.sealing)
-        if before and only_changes and _is_dealt_with(before):
+        if before and only_changes and _is_dealt_with(before, stat):
             self._status.set(session, before.state, before.reason, before.message)
             return None
-        async with self._stream(session) as key, self._budget.borrow(self._size(session)):
-            if cursor and self._changes_streams(session, cursor, key):
+        size = self._size(session, stat, cursor)
+        async with self._streams.hold(session) as key, self._budget.borrow(size):
+            if cursor and self._streams.changes(session, cursor, key):
                 cursor = None  # the first file is gone, or back
-            held: Look | None = await self._look(turn, cursor)
+            guard = before.guard if before and cursor else None
+            held: Look | None = await self._look(turn, cursor, guard)
             failpoint.reached("looked")
             has_news = held is None or self._has_news(held, cursor)
             if held and not has_news and not (cursor and cursor.tail_length):
@@ -133,10 +142,12 @@ class Worker:
             if not self._gate.is_free:
                 held = None  # nothing is held in memory while the store is down
             async with self._gate.turn():
-                seen = held or await self._look(turn, cursor)
+                seen = held or await self._look(turn, cursor, guard)
                 if not has_news and not await self._is_seal_due(turn, cursor):
                     return await self._note_archived(turn, seen, before, cursor)
                 self._status.set(session, State.UPLOADING)
+                if cursor is None:
+                    seen = await self._after_a_move(seen, key)
                 cursor = await self._upload(seen, cursor, key)
                 if cursor and await self._is_seal_due(turn, cursor):
                     cursor = await self._uploader.seal(seen, cursor)
@@ -150,51 +161,80 @@ class Worker:
             return False
         quiet = Occasion.QUIET if turn.quiet else Occasion.WRITTEN
         occasion = Occasion.NOW if turn.sealing else quiet
-        copies = await self._uploader.copies(cursor)
-        return is_due(cursor, occasion, self._wall_clock(), max_lag=self._max_lag, copies=copies)
+        due = partial(is_due, cursor, occasion, self._wall_clock(), max_lag=self._max_lag)
+        # Whether the store copies may have to be probed: it is asked only where that decides.
+        return due(copies=False) or (due(copies=True) and await self._uploader.copies(cursor))
 
-    async def _look(self, turn: Turn, cursor: Cursor | None) -> Look:
+    async def _look(self, turn: Turn, cursor: Cursor | None, guard: Guard | None) -> Look:
         return await asyncio.to_thread(
-            look,
+            look_at,
             self._sources[turn.session.source],
             turn.session,
             cursor,
+            guard,
             max_bytes=self._max_document,
             with_document=turn.settled,
         )
+
+    async def _after_a_move(self, seen: Look, key: str) -> Look:
+        """Finish the stream that a session had under a former name, so that it can be copied.
+
+        Readers that know the former name find the end there, too.
+        """
+        former = await self._streams.former(seen.snapshot, key)
+        if former is None:
+            return seen
+        session, cursor = former
+        there = replace(seen, extends=True, snapshot=replace(seen.snapshot, session=session))
+        moved = await self._uploader.archive(there, cursor, cursor.key)
+        if moved is not None and moved.tail_length:
+            moved = await self._uploader.seal(there, moved)
+        return replace(seen, origin=moved)
 
     async def _upload(self, seen: Look, cursor: Cursor | None, key: str) -> Cursor | None:
         session = seen.snapshot.session
         cursor = await self._uploader.archive(seen, cursor, key)
         document = seen.snapshot.document
         if cursor is not None and document is not None:
-            where = self._sources[session.source].document_key(self._names.prefix, session)
+            where = self._streams.document_key(session, cursor)
             if where is not None:
-                if self._is_aside(session, cursor):
-                    where = conflict_key(self._names.prefix, where, self._names.writer)
                 cursor = await self._uploader.archive_document(session, document, cursor, where)
         return cursor
 
     async def _note_archived(
         self, turn: Turn, seen: Look, before: Record | None, cursor: Cursor | None
     ) -> float | None:
-        session, stat = turn.session, seen.snapshot.stat
-        if cursor is not None and self._is_aside(session, cursor):
+        session = turn.session
+        # What is not finished is looked at again, also after a start.
+        stat = None if seen.unfinished_s else seen.snapshot.stat
+        if cursor is not None and self._streams.is_aside(session, cursor):
             state, reason = State.CONFLICT, "another_writer"
             message = f"its key belongs to another writer or file; archived as {cursor.key}"
         else:
             state, reason, message = State.CURRENT, "", ""
         self._status.set(session, state, reason, message)
-        if before is None or (before.stat, before.state) != (stat, state):
-            await self._journal.note(session, stat, state, reason=reason, message=message)
-        if cursor is None:
-            return None
+        known = before and (before.stat, before.state, before.guard)
+        if known != (stat, state, seen.guard):
+            await self._journal.note(
+                session,
+                stat,
+                state,
+                reason=reason,
+                message=message,
+                guard=seen.guard,
+                is_verified=seen.is_verified,
+            )
+        return _soonest(seen.unfinished_s, self._settles_in(turn, cursor) if cursor else None)
+
+    def _settles_in(self, turn: Turn, cursor: Cursor) -> float | None:
+        """Say in how many seconds there is more to do for what is archived, if nothing comes."""
         left = seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
         if turn.settled:
             return left
+        if not self._streams.has_document(turn.session):
+            return _soonest(SETTLED_S if cursor.tail_length else None, left)
         has_document = cursor.document_digest not in {"", NO_DOCUMENT}
-        quiet = SETTLED_S if has_document else _FIRST_DOCUMENT_S
-        return quiet if left is None else min(quiet, left)
+        return _soonest(SETTLED_S if has_document else _FIRST_DOCUMENT_S, left)
 
     async def _quarantine(
         self, session: Session, before: Record | None, stat: Stat | None, error: Unreadable
@@ -250,7 +290,7 @@ class Worker:
 
         Returns the writers whose history gives way; with `machine`, only that machine's does.
         """
-        async with self._stream(session) as key, self._gate.turn():
+        async with self._streams.hold(session) as key, self._gate.turn():
             return await self._uploader.take_over(session, key, machine)
 
     def failed(self, session: Session, error: BaseException, pause_s: float) -> None:
@@ -274,23 +314,6 @@ class Worker:
         self._status.events["failed"] += 1
         self._status.set(session, State.RETRYING, reason, str(error))
 
-    @asynccontextmanager
-    async def _stream(self, session: Session) -> AsyncIterator[str]:
-        """Hold a session's stream alone and give its base key.
-
-        A second file of the same id is a copy (a workspace that was copied): while the first one
-        stands, it has a stream of its own beside that of the first.
-        """
-        key = self._sources[session.source].key(self._names.prefix, session)
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        async with lock:
-            for record in self._journal.records(session.source, session.id):
-                owns = record.session != session and record.cursor and record.cursor.key == key
-                if owns and _stat(record.session) is not None:
-                    yield self._copy_key(session, key)
-                    return
-            yield key
-
     def _has_news(self, seen: Look, cursor: Cursor | None) -> bool:
         """Whether anything of a session is not archived yet, or an outcome is not known."""
         snapshot = seen.snapshot
@@ -305,19 +328,13 @@ class Worker:
             and document_digest(snapshot.document) != cursor.document_digest
         )
 
-    def _changes_streams(self, session: Session, cursor: Cursor, key: str) -> bool:
-        first = self._sources[session.source].key(self._names.prefix, session)
-        return cursor.key != key and cursor.key in {first, self._copy_key(session, first)}
-
-    def _copy_key(self, session: Session, key: str) -> str:
-        return copy_key(self._names.prefix, key, self._names.writer, session.root)
-
-    def _is_aside(self, session: Session, cursor: Cursor) -> bool:
-        return cursor.key != self._sources[session.source].key(self._names.prefix, session)
-
-    def _size(self, session: Session) -> int:
-        stat = _stat(session)
-        return min(stat.size, self._max_document) if stat else 0
+    def _size(self, session: Session, stat: Stat | None, cursor: Cursor | None) -> int:
+        """Return how many bytes an attempt holds in memory at most."""
+        if stat is None:
+            return 0
+        if self._streams.has_document(session):
+            return min(stat.size, self._max_document)
+        return min(max(BLOCK, stat.size - (cursor.length if cursor else 0)), _MOST_OF_A_MIRROR)
 
 
 def _advanced(before: Record | None, after: Cursor) -> bool:
@@ -325,14 +342,11 @@ def _advanced(before: Record | None, after: Cursor) -> bool:
     return known is None or (known.generation, known.length) != (after.generation, after.length)
 
 
-def _is_dealt_with(before: Record) -> bool:
+def _is_dealt_with(before: Record, stat: Stat | None) -> bool:
     """Whether the file still is what it was when it was last archived."""
     well = before.state in {State.CURRENT, State.CONFLICT}
-    return well and before.stat is not None and before.stat == _stat(before.session)
+    return well and before.stat is not None and before.stat == stat
 
 
-def _stat(session: Session) -> Stat | None:
-    try:
-        return stat_of(os.lstat(session.path))
-    except OSError:
-        return None
+def _soonest(*seconds: float | None) -> float | None:
+    return min((each for each in seconds if each is not None), default=None)

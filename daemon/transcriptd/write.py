@@ -15,7 +15,6 @@ from transcriptd.layout import Meta, SegmentMeta, segment_key
 from transcriptd.model import NO_DOCUMENT, Cursor
 from transcriptd.plan import SMALL, PutBase, PutTail, Seal, is_apart
 from transcriptd.rows import Target, because
-from transcriptd.sealing import COPYABLE
 from transcriptd.staged import OPS, cursor_of
 from transcriptd.stores import Absent, Fresh, Matches, Stored
 from transcriptd.survey import list_tails, trusted
@@ -25,13 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from transcriptd.content import Content
+    from transcriptd.decision import Standing
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
     from transcriptd.model import Session
-    from transcriptd.reconcile import Standing
     from transcriptd.snapshot import Look
     from transcriptd.stores import Condition, Head, Piece, Store
     from transcriptd.tail import Segment
+
+COPYABLE = 5 << 20
+"""From so many bytes on S3 copies a base into its own replacement."""
 
 _NAMES = {action: name for name, action in OPS.items()}
 
@@ -73,7 +75,7 @@ class Writer:
         self._clock = clock
 
     async def copies(self, cursor: Cursor) -> bool:
-        """Say whether the store copies this base when it is sealed; found out when it matters."""
+        """Say whether the store copies this base when it is sealed; it may have to be probed."""
         if self._store.appends:
             return True
         return cursor.base_length >= self._sizes.copyable and await self._store.copies()
@@ -94,7 +96,7 @@ class Writer:
         folded += await self._about_to_fold(before, strictly=sealing)
         if before:
             await self._require_base(before)
-        pieces = await self._pieces(content, target.length, before)
+        pieces = await self._pieces(content, target.length, before, look.origin)
         session = snapshot.session
         op = self._upload_op(key, target.length)
         txn = await self._journal.stage(session, _NAMES[type(action)], op, target)
@@ -189,13 +191,30 @@ class Writer:
         return ours
 
     async def _pieces(
-        self, content: Content, length: int, before: Cursor | None
+        self, content: Content, length: int, before: Cursor | None, origin: Cursor | None
     ) -> tuple[Piece, ...]:
-        """Say what a base is made of: of itself where that saves sending it, else of the source."""
-        if before and await self.copies(before):
-            stored = Stored(before.key, 0, before.base_length, before.etag)
-            return stored, Fresh(content, before.base_length, length)
-        return (Fresh(content, 0, length),)
+        """Say what a base is made of: of what is stored where that saves sending it.
+
+        That is itself, or what the session was archived as under a former name; else the source.
+        """
+        stored = before if before and await self.copies(before) else None
+        if before is None and origin and await self._still_copies(origin, length):
+            stored = origin
+        if stored is None:
+            return (Fresh(content, 0, length),)
+        end = stored.base_length
+        copied = Stored(stored.key, 0, end, stored.etag)
+        return (copied, Fresh(content, end, length)) if end < length else (copied,)
+
+    async def _still_copies(self, origin: Cursor, length: int) -> bool:
+        """Whether the store copies another base, and it is the one we know; alone, also small."""
+        if origin.base_length <= self._sizes.small:
+            return False
+        if origin.base_length < length and origin.base_length < self._sizes.copyable:
+            return False
+        head = await self._store.head(origin.key)
+        same = head is not None and head.etag == origin.etag
+        return same and (self._store.appends or await self._store.copies())
 
     async def _write(
         self,

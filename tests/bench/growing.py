@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import Server
-    from transcriptd.model import Cursor
+    from transcriptd.model import Cursor, Guard
     from transcriptd.stores.s3 import S3Store
 
 SESSION = Session("codetether", "s", "/nowhere", "s.json")
@@ -80,7 +80,8 @@ class Told(Worker):
 
     seen: Growing
 
-    async def _look(self, turn: Turn, cursor: Cursor | None) -> Look:
+    async def _look(self, turn: Turn, cursor: Cursor | None, guard: Guard | None) -> Look:
+        del guard
         return self.seen.look(cursor, with_document=turn.settled)
 
 

@@ -19,10 +19,9 @@ from tests.long.links import DirectoryLink, Held, Link, ServerLink
 from tests.proxy import FaultProxy
 from tests.servers import start
 from tests.servers.process import fast_parent
-from transcriptd.sealing import COPYABLE
 from transcriptd.stores.local import LocalStore
 from transcriptd.stores.s3 import S3Store
-from transcriptd.write import Sizes
+from transcriptd.write import COPYABLE, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -275,6 +275,23 @@ async def test_a_base_that_was_damaged_is_noticed_by_what_it_says_and_by_its_tai
     assert await archive.read() == (OTHER[:FIRST], told)
 
 
+@pytest.mark.parametrize("generation", [None, 0])
+async def test_what_was_damaged_is_noticed_also_where_nothing_follows_it(
+    archive: Archive, generation: int | None
+) -> None:
+    await archive.base(WHOLE)
+    key = KEY
+    if generation is not None:
+        await archive.preserve(WHOLE)
+        await archive.base(OTHER, 1)
+        key = generation_key(PREFIX, KEY, generation)
+    damaged = b"!" + WHOLE[1:]
+    archive.place(key, damaged, archive.bucket.objects[key].metadata)
+    told = [Stray(key, "other_bytes_than_it_says")]
+    assert await archive.read(generation=generation) == (damaged, told)
+    assert await archive.read(0, len(WHOLE), generation) == (damaged, told)
+
+
 async def test_a_tail_that_hung_on_another_base_is_noticed_in_a_range_of_its_first_segment(
     archive: Archive,
 ) -> None:

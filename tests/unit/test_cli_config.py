@@ -6,6 +6,7 @@ import json
 import tomllib
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from tests.unit.configuration import HOME, SINK, written
@@ -41,6 +42,20 @@ def test_show_prints_each_key_with_its_origin() -> None:
     shown = json.loads(runner.invoke(command, ["show", "--json"]).output)
     assert set(shown) == set(LEAVES)
     assert shown["drain"] == {"value": 7.0, "origin": "TRANSCRIPTD_DRAIN"}
+
+
+@pytest.mark.parametrize(
+    "text", ['[sources.x]\nroot = "/x"', '[[sources]]\nname = "x"\nroot = "/x"']
+)
+def test_show_prints_other_agents_with_their_origin(text: str, tmp_path: Path) -> None:
+    file = written(tmp_path, text)
+    runner = CliRunner(env={**HOME, "TRANSCRIPTD_CONFIG": str(file)})
+    shown = runner.invoke(command, ["show"]).output
+    assert f'sources.x.root = ["/x"]  # {file}\n' in shown
+    assert 'sources.x.glob = ["**/*.jsonl"]  # default\n' in shown
+    as_json = json.loads(runner.invoke(command, ["show", "--json"]).output)
+    assert as_json["sources.x.root"] == {"value": ["/x"], "origin": str(file)}
+    assert as_json["sources.x.enabled"] == {"value": True, "origin": "default"}
 
 
 def test_schema_and_example_print_what_is_shipped() -> None:

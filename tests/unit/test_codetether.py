@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from tests import documents
 from transcriptd.errors import Unreadable
+from transcriptd.layout import Names
 from transcriptd.model import Session
-from transcriptd.sources import Places
+from transcriptd.places import Places
 from transcriptd.sources.codetether import CodeTether
 
 DATA = Path(__file__).parents[1] / "data" / "codetether"
@@ -280,7 +281,7 @@ class TestNames:
     ) -> None:
         found = source.session(Path("/r"), stem + suffix)
         if found is not None:
-            prefix, segment, name = source.key("history/", found).split("/")
+            prefix, segment, name = source.key(Names("history/", "m.0"), found).split("/")
             assert (prefix, name) == ("history", "history.jsonl")
             assert segment.isprintable()
             assert not segment.startswith(".")

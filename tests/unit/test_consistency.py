@@ -51,6 +51,9 @@ from transcriptd.config import load
         ("health.socket", "/" + 107 * "x"),
         ("sources.codetether.roots", ["/a", 5]),
         ("sources.codetether.enabled", "5"),
+        ("sources.zeroclaw.roots", "a\nb"),
+        ("scrub.rate", "-1"),
+        ("scrub.after", -1),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_under_its_key(key: str, value: object) -> None:

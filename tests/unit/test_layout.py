@@ -183,10 +183,16 @@ class TestMirrorKeys:
         assert not {"", ".", ".."} & set(key.split("/"))
         assert key.isascii()
 
-    def test_shortening_never_makes_a_segment_longer(self) -> None:
+    def test_directories_that_are_many_and_not_long_become_one_mark(self) -> None:
         path = b"/".join([b"x" * 70] * 20)
         key = mirror_key("history/", "m1", "claude", path)
-        assert key == f"history/m1/raw/claude/{path.decode()}"
+        assert re.fullmatch(f"history/m1/raw/claude/~[0-9a-f]{{32}}/{'x' * 70}", key)
+        assert key != mirror_key("history/", "m1", "claude", b"y" + path)
+
+    @given(st.integers(1, 300), st.integers(1, 400))
+    def test_no_path_is_too_deep_for_a_key(self, length: int, depth: int) -> None:
+        key = mirror_key("history/", "m1", "claude", b"/".join([b"x" * length] * depth))
+        assert len(key) <= MAX_KEY
 
     def test_only_the_longest_segments_are_shortened(self) -> None:
         path = b"/".join([b"a" * 200, b"b" * 255, b"c" * 255, b"d" * 250])

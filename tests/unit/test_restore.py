@@ -402,7 +402,7 @@ class TestWhatStandsThere:
 
     def test_no_name_on_the_way_counts_as_a_session(self) -> None:
         for name in ("s.json.new", "s.json.before-restore", "s.json.before-restore-2"):
-            assert not source.counts(name)
+            assert not source.counts(Path("/r"), name)
 
 
 @settings(deadline=None, max_examples=20)

@@ -1,4 +1,4 @@
-"""The library's values: what is read, written and refused without any store."""
+"""The library's values, and what of an archive it does not hand out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import msgspec
 import pytest
 
 import transcriptd
-from transcriptd import Fault, HistorySinkConfig, PointerHandle, WritebackJournal
+from tests.documents import conversation, history
+from tests.memory_store import Bucket, MemoryStore, Object
+from tests.planted import said_of
+from transcriptd import Fault, HistorySinkConfig, PointerHandle, WritebackJournal, resolve_pointer
 from transcriptd import encode_jsonl_delta as encode
+from transcriptd.digest import digest
+from transcriptd.layout import SegmentMeta, generation_key, history_key, segment_key
 from transcriptd.writeback import (
     Compaction,
     ContextReset,
@@ -245,3 +250,97 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         WritebackJournal(link).stage(Save())
     assert target.read_text() == ""
+
+
+WHOLE = history(conversation(6))
+FIRST, SECOND = len(history(conversation(2))), len(history(conversation(4)))
+KEY = history_key("history/", "s")
+HANDLE = PointerHandle("memory", KEY)
+
+
+@pytest.fixture
+def archive() -> Bucket:
+    """A base and a tail of two segments."""
+    bucket = Bucket()
+    bucket.objects[KEY] = Object(WHOLE[:FIRST], said_of(WHOLE[:FIRST]))
+    place(bucket, FIRST, SECOND)
+    place(bucket, SECOND, len(WHOLE))
+    return bucket
+
+
+def place(bucket: Bucket, start: int, end: int, *, pre: str = "") -> str:
+    """Place a segment behind the back of all rules; returns its key."""
+    key = segment_key("history/", KEY, 0, start)
+    said = SegmentMeta("m1.0", pre or digest(WHOLE[:start]))
+    bucket.objects[key] = Object(WHOLE[start:end], said.encode())
+    return key
+
+
+def damage(bucket: Bucket, key: str) -> None:
+    """Change a byte of an object, as a disk does; what it says of itself stays."""
+    sound = bucket.objects[key]
+    bucket.objects[key] = Object(b"!" + sound.body[1:], sound.metadata)
+
+
+async def resolved(bucket: Bucket, handle: PointerHandle = HANDLE) -> bytes:
+    return await resolve_pointer(MemoryStore(bucket), handle, attempts=1)
+
+
+async def fault_of(bucket: Bucket, handle: PointerHandle = HANDLE) -> Fault:
+    with pytest.raises(Fault) as caught:
+        await resolved(bucket, handle)
+    return caught.value
+
+
+async def test_a_handle_is_resolved_from_the_base_and_its_tail(archive: Bucket) -> None:
+    assert await resolved(archive) == WHOLE
+
+
+async def test_a_base_that_is_not_what_it_says_is_not_handed_out(archive: Bucket) -> None:
+    damage(archive, KEY)
+    for handle in (HANDLE, PointerHandle("memory", KEY, (0, FIRST))):
+        fault = await fault_of(archive, handle)
+        said = f"{KEY}: other_bytes_than_it_says"
+        assert (fault.kind, fault.reason) == ("backend_error", said)
+
+
+async def test_what_stands_before_a_segment_that_does_not_fit_is_not_handed_out_as_the_whole(
+    archive: Bucket,
+) -> None:
+    stray = place(archive, SECOND, len(WHOLE), pre="00" * 32)
+    fault = await fault_of(archive)
+    assert (fault.kind, fault.reason) == ("backend_error", f"{stray}: other_bytes_before_it")
+    sound = PointerHandle("memory", KEY, (0, SECOND))
+    assert await resolved(archive, sound) == WHOLE[:SECOND]
+
+
+async def test_a_range_that_begins_in_a_segment_that_does_not_fit_is_an_error_not_an_absence(
+    archive: Bucket,
+) -> None:
+    damage(archive, KEY)
+    place(archive, FIRST, SECOND, pre="00" * 32)
+    fault = await fault_of(archive, PointerHandle("memory", KEY, (FIRST, SECOND)))
+    assert fault.kind == "backend_error"
+
+
+async def test_a_segment_that_only_lies_in_the_way_keeps_nothing_back(archive: Bucket) -> None:
+    place(archive, FIRST + 3, SECOND + 5)
+    assert await resolved(archive) == WHOLE
+
+
+async def test_a_damaged_base_without_a_tail_is_not_handed_out() -> None:
+    bucket = Bucket()
+    bucket.objects[KEY] = Object(WHOLE, said_of(WHOLE))
+    assert await resolved(bucket) == WHOLE
+    damage(bucket, KEY)
+    assert (await fault_of(bucket)).kind == "backend_error"
+
+
+async def test_a_damaged_finished_generation_is_not_handed_out(archive: Bucket) -> None:
+    archive.objects[KEY] = Object(b"{}\n", said_of(b"{}\n", 1))
+    key = generation_key("history/", KEY, 0)
+    archive.objects[key] = Object(WHOLE, said_of(WHOLE))
+    handle = PointerHandle("memory", KEY, generation=0)
+    assert await resolved(archive, handle) == WHOLE
+    damage(archive, key)
+    assert (await fault_of(archive, handle)).reason == f"{key}: other_bytes_than_it_says"

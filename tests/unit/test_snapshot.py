@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from tests import documents
 from transcriptd.digest import digest
 from transcriptd.errors import Changing, SourceError, Unreadable, Vanished
+from transcriptd.files import stat_of
 from transcriptd.model import Cursor, Session
-from transcriptd.snapshot import Look, look, read, stat_of
+from transcriptd.snapshot import Look, look, read
 from transcriptd.sources.codetether import CodeTether
 
 if TYPE_CHECKING:

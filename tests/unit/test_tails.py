@@ -9,7 +9,7 @@ import pytest
 
 from tests.documents import conversation, history
 from tests.machine import Machine
-from tests.memory_store import AwsWithoutListing, Bucket, Object
+from tests.memory_store import AwsWithoutListing, Bucket, MemoryStore, Object
 from transcriptd.digest import digest
 from transcriptd.errors import AccessDenied, Superseded, Unreachable
 from transcriptd.journal import entries
@@ -30,6 +30,18 @@ TAIL = r"\.tail/.*/\d{6}-\d{20}\.jsonl$"
 CLOSED = "history/.generations/s/history.jsonl/000000.jsonl"
 LONG = conversation(12)
 TINY = Sizes(small=0, copyable=1)
+
+
+class Asked(MemoryStore):
+    """Counts how often it is asked whether it copies: on a real server that may be a probe."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        super().__init__(bucket)
+        self.for_copies = 0
+
+    async def copies(self) -> bool:
+        self.for_copies += 1
+        return await super().copies()
 
 
 @pytest.fixture
@@ -139,6 +151,51 @@ async def test_where_copying_is_not_proven_a_seal_sends_the_whole(
     await machine.turn(sealing=True)
     assert machine.store.traffic.sent_bytes - sent == len(history(LONG[:11]))
     assert machine.archived() == history(LONG[:11])
+
+
+async def test_whether_a_base_is_copied_is_what_its_seal_is_judged_by(
+    machine: Machine, bucket: Bucket
+) -> None:
+    await grow(machine, 10, 11)
+    await machine.turn(sealing=True)
+    await grow(machine, 12)  # to send it all once more, and at its end, would be too much by now
+    bucket.copies = "not"
+    await machine.turn(settled=True)
+    assert machine.archived() == history(LONG[:11])
+    bucket.copies = "well"
+    await machine.turn(settled=True)
+    assert machine.archived() == history(LONG[:12])
+
+
+async def test_the_store_is_not_asked_to_copy_a_base_that_is_too_small_for_it(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    small = len(history(LONG[:3]))
+    machine = Machine(tmp_path, bucket, sizes=Sizes(small=0, copyable=small))
+    machine.store = asked = Asked(bucket)
+    async with machine:
+        await grow(machine, 2, 4)
+        await machine.turn(sealing=True)
+        assert asked.for_copies == 0
+        await grow(machine, 5)
+        await machine.turn(sealing=True)
+        assert asked.for_copies > 0
+
+
+async def test_while_a_session_is_written_the_store_is_not_asked_whether_it_copies(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    machine = Machine(tmp_path, bucket, sizes=TINY)
+    machine.store = asked = Asked(bucket)
+    async with machine:
+        await grow(machine, 10, 11)
+        assert asked.for_copies == 0
+        await machine.turn(sealing=True)
+        asked.for_copies = 0
+        await grow(machine, 12)
+        assert asked.for_copies == 0
+        await machine.turn(settled=True)  # here it decides
+        assert asked.for_copies > 0
 
 
 async def test_a_base_that_is_behind_for_too_long_is_sealed_by_the_next_turn(

@@ -22,6 +22,7 @@ from tests.servers.process import fast_parent
 from transcriptd import snapshot
 from transcriptd.digest import digest
 from transcriptd.errors import AccessDenied, ServerError, StoreError, StreamError, Unreachable
+from transcriptd.files import stat_of
 from transcriptd.layout import (
     Meta,
     SegmentMeta,
@@ -567,7 +568,7 @@ async def test_a_change_that_times_and_size_hide_is_found_by_reading(
     await grow(machine, 2)
     machine.save(OTHER[:2])
     record, path = machine.record(), machine.session().path
-    await machine.journal.note(record.session, snapshot.stat_of(path.lstat()), State.CURRENT)
+    await machine.journal.note(record.session, stat_of(path.lstat()), State.CURRENT)
     assert (await verify(bucket, machine)).found == []
     look = await verify(bucket, machine, depth="deep")
     assert look.found == [(What.DIFFERS, KEY)]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.documents import conversation, document, save
+from transcriptd.files import stat_of
 from transcriptd.journal import Journal
 from transcriptd.model import Session, Stat, State
-from transcriptd.snapshot import stat_of
 from transcriptd.sources.codetether import CodeTether
 from transcriptd.status import Status
 from transcriptd.watch import Watch
@@ -39,7 +39,7 @@ class Watched:
         self._changed = asyncio.Event()
         source = CodeTether((), {"HOME": str(home), "CODETETHER_DATA_DIR": str(home / "data")})
         self.watch = Watch(
-            source,
+            [source],
             journal,
             self.status,
             on_change=self._on_change,
@@ -238,7 +238,7 @@ async def test_a_root_that_is_made_later_is_awaited(watched: Watched) -> None:
     await watched.watch.start()
     task = asyncio.create_task(watched.watch.run())
     try:
-        assert (watched.sessions, False) in watched.watch.roots
+        assert (watched.sessions, False) in watched.watch.scans[0].roots
         watched.save("one")
         await watched.until_reported("one")
         watched.save("two")

@@ -13,15 +13,17 @@ import os
 import re
 import socket
 import tempfile
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
-from transcriptd.config import consistency, layers
+from transcriptd.config import consistency, layers, others
+from transcriptd.config.agents import OtherSource
 from transcriptd.config.consistency import LONGEST_SOCKET, NOWHERE
-from transcriptd.config.reference import LEAVES, TABLES, Leaf, parse_size
+from transcriptd.config.reference import LEAVES, TABLES, Leaf, parse_size, shown
 from transcriptd.config.settings import S3Credentials, Settings
 from transcriptd.errors import ConfigError, Problem
 
@@ -30,10 +32,9 @@ if TYPE_CHECKING:
 
     from transcriptd.config.layers import Given, Layer, Layers
 
-__all__ = ["Config", "S3Credentials", "Store", "load", "machine_name"]
+__all__ = ["Config", "OtherSource", "S3Credentials", "Store", "load", "machine_name"]
 
 Store: TypeAlias = Literal["s3", "local", "disabled"]
-_LONGEST_SHOWN = 60
 _SOCKET = Path("transcriptd") / "transcriptd.sock"
 
 
@@ -42,7 +43,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
     `store` is where the archive lives; where it is `disabled`, `missing` names the variables that
     CodeTether's sink lacks. `sink` says that the archive is the one of those variables. `origin`
-    says for each key who gave its value.
+    says for each key who gave its value, `sources.NAME.root`, `.glob` and `.enabled` included.
     """
 
     store: Store
@@ -81,6 +82,8 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
             values[key] = _parse(LEAVES[key], value, environ)
         except (ValueError, msgspec.ValidationError):
             problems.append(Problem(key, _unfit(LEAVES[key], value.value), value.origin))
+    for entry in given.others:
+        problems += [Problem(*found, entry.origin) for found in others.problems(entry)]
     broken = {problem.key for problem in problems}
     _fill(values, environ)
     problems += [
@@ -90,11 +93,15 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
     ]
     if problems:
         raise ConfigError(problems)
+    values["sources.others"] = tuple(
+        others.made(entry, partial(layers.expand, base=entry.base, environ=environ))
+        for entry in given.others
+    )
     return Config(
         **_tables(values),
         store=store,
         missing=given.missing if store == "disabled" else (),
-        origin={key: merged[key].origin if key in merged else "default" for key in LEAVES},
+        origin=_origin(given, merged),
         sink=sink,
         _reread=lambda: load(cli, environ, file),
     )
@@ -103,6 +110,15 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
 def machine_name(host: str) -> str:
     """Make a machine name out of a host name: `[A-Za-z0-9._-]`, not beginning with a dot."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", host).lstrip(".")[:63] or "machine"
+
+
+def _origin(given: Layers, merged: Layer) -> dict[str, str]:
+    origin = {key: merged[key].origin if key in merged else "default" for key in LEAVES}
+    for entry in given.others:
+        for name in others.KEYS:
+            key = f"{entry.key}.{name}"
+            origin[key] = entry.origin if name in entry.said else "default"
+    return origin
 
 
 def _choose(given: Layers) -> tuple[Store, bool, Layer]:
@@ -182,10 +198,7 @@ def _located(leaf: Leaf, value: object, base: Path, environ: Mapping[str, str]) 
 def _unfit(leaf: Leaf, value: object) -> str:
     if leaf.secret:
         return f"expected {leaf.expected}"
-    shown = "a table" if isinstance(value, dict) else repr(value)
-    if len(shown) > _LONGEST_SHOWN:
-        shown = f"{shown[:_LONGEST_SHOWN]}…"
-    return f"expected {leaf.expected}, got {shown}"
+    return f"expected {leaf.expected}, got {shown(value)}"
 
 
 def _fill(values: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -6,7 +6,6 @@ variable that does not exist is a problem here, with the name that was probably 
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
 import re
@@ -15,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transcriptd.config.reference import LEAVES, TABLES
+from transcriptd.config import others
+from transcriptd.config.reference import LEAVES, TABLES, unknown
 from transcriptd.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 SINK = "CODETETHER_HISTORY_S3_"
 _SINK_REQUIRED = {
@@ -66,13 +66,17 @@ Layer = dict[str, Given]
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Every layer, and what could not be read. `missing` names the sink's unset variables."""
+    """Every layer, and what could not be read. `missing` names the sink's unset variables.
+
+    `others` are the agents that are not known by name; only the file can have them.
+    """
 
     cli: Layer
     variables: Layer
     sink: Layer
     credentials: Layer
     file: Layer
+    others: tuple[others.Entry, ...]
     missing: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -85,12 +89,14 @@ def read(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
     """Collect all layers. A `cli` value of `None` was not given."""
     problems: list[Problem] = []
     sink, missing = _sink(environ)
+    file_layer, entries = _file(file, environ, problems)
     return Layers(
         cli=_command_line(cli, problems),
         variables=_variables(environ, problems),
         sink=sink,
         credentials=_credentials(environ, problems),
-        file=_file(file, environ, problems),
+        file=file_layer,
+        others=entries,
         missing=missing,
         problems=tuple(problems),
     )
@@ -126,7 +132,7 @@ def _command_line(cli: Mapping[str, object], problems: list[Problem]) -> Layer:
     layer: Layer = {}
     for key, value in cli.items():
         if key not in LEAVES:
-            problems.append(Problem(key, _unknown(key, LEAVES), "command line"))
+            problems.append(Problem(key, unknown(key, LEAVES), "command line"))
         elif value is not None:
             layer[key] = Given(value, "command line", Path.cwd(), is_text=isinstance(value, str))
     return layer
@@ -140,7 +146,7 @@ def _variables(environ: Mapping[str, str], problems: list[Problem]) -> Layer:
         names_a_file = name.endswith("_FILE")
         key = _VARIABLES.get(name.removesuffix("_FILE"))
         if key is None:
-            problems.append(Problem(name, _unknown(name, _VARIABLES), "environment"))
+            problems.append(Problem(name, unknown(name, _VARIABLES), "environment"))
         elif not value.strip():
             continue
         elif not names_a_file:
@@ -189,7 +195,9 @@ def _content(path: Path, key: str, origin: str, problems: list[Problem]) -> Give
     return Given(text, origin, path.parent)
 
 
-def _file(file: Path | None, environ: Mapping[str, str], problems: list[Problem]) -> Layer:
+def _file(
+    file: Path | None, environ: Mapping[str, str], problems: list[Problem]
+) -> tuple[Layer, tuple[others.Entry, ...]]:
     named_by = "--config"
     if file is None and (named := environ.get(_CONFIG, "").strip()):
         file, named_by = Path(named), _CONFIG
@@ -197,24 +205,26 @@ def _file(file: Path | None, environ: Mapping[str, str], problems: list[Problem]
         directory = xdg(environ, "XDG_CONFIG_HOME", ".config")
         file, named_by = directory and directory / "transcriptd" / "config.toml", ""
     if file is None:
-        return {}
+        return {}, ()
     path = expand(str(file), Path.cwd(), environ)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if named_by or not isinstance(error, FileNotFoundError | NotADirectoryError):
             problems.append(Problem("config", f"cannot read {path}: {_why(error)}", named_by))
-        return {}
+        return {}, ()
+    split = others.split(document.get("sources", {}), str(path), path.parent)
+    problems += [Problem(key, message, str(path)) for key, message in split.problems]
     layer: Layer = {}
-    for key, value in _flat(document):
+    for key, value in _flat(document | {"sources": split.tables}):
         if key in LEAVES:
             layer[key] = Given(value, str(path), path.parent, is_text=False)
         elif key in TABLES:
             problems.append(Problem(key, "expected a table", str(path)))
         else:
             known = TABLES if isinstance(value, dict) else LEAVES
-            problems.append(Problem(key, _unknown(key, known), str(path)))
-    return layer
+            problems.append(Problem(key, unknown(key, known), str(path)))
+    return layer, split.entries
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -224,13 +234,6 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{key}.")
         else:
             yield key, value
-
-
-def _unknown(name: str, known: Iterable[str]) -> str:
-    known = tuple(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    close += [key for key in known if key.endswith(f".{name}")]
-    return f"unknown; did you mean {close[0]}?" if close else "unknown"
 
 
 def _why(error: Exception) -> str:

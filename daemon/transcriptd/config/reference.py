@@ -6,6 +6,7 @@ The commented example and the JSON schema in `config/` are written here. Reads t
 
 from __future__ import annotations
 
+import difflib
 import json
 import textwrap
 import types
@@ -15,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from transcriptd.config import suggested
+from transcriptd.config.agents import NAME, SHIPPED, Others
 from transcriptd.config.settings import MIB, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _WIDTH = 96
+_LONGEST_SHOWN = 60
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _UNITS |= {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -57,6 +61,8 @@ class Leaf:
 
 def _leaves(struct: type[msgspec.Struct], table: str = "") -> Iterator[Leaf]:
     for entry in msgspec.structs.fields(struct):
+        if entry.type == Others:
+            continue  # tables of the file, each with keys of its own
         key = f"{table}{entry.encode_name}"
         kind, *metas = get_args(entry.type) or (entry.type,)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -113,11 +119,25 @@ def parse_size(text: str) -> int:
     return int(float(number) * _UNITS[unit])
 
 
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Say that there is no such name, and which was probably meant."""
+    known = tuple(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    close += [key for key in known if key.endswith(f".{name}")]
+    return f"unknown; did you mean {close[0]}?" if close else "unknown"
+
+
+def shown(value: object) -> str:
+    """Repeat a value that was not expected, as much of it as helps."""
+    said = "a table" if isinstance(value, dict) else repr(value)
+    return f"{said[:_LONGEST_SHOWN]}…" if len(said) > _LONGEST_SHOWN else said
+
+
 def literal(leaf: Leaf, value: Any) -> str:  # noqa: ANN401 - any value a key can have
     """Write a value as TOML, sizes in the largest unit that divides them."""
     if leaf.is_size:
         for unit, factor in (("GiB", 1 << 30), ("MiB", MIB), ("KiB", 1 << 10)):
-            if value % factor == 0:
+            if value and value % factor == 0:
                 return f'"{value // factor}{unit}"'
         return str(value)
     if isinstance(value, Path):
@@ -149,6 +169,7 @@ def example() -> str:
         )
         lines.append(f"# Default: {default}.")
         lines.append(f"# {leaf.name} = {literal(leaf, leaf.example)}")
+    lines += ["", *suggested.commented()]
     return "\n".join(lines) + "\n"
 
 
@@ -168,7 +189,26 @@ def schema() -> dict[str, Any]:
         if not leaf.default_text:
             described["default"] = [] if leaf.default == () else leaf.default
         table["properties"][leaf.name] = described
+    root["properties"]["sources"] = _either_spelling(root["properties"]["sources"])
     return root
+
+
+def _either_spelling(known: dict[str, Any]) -> dict[str, Any]:
+    """Describe `sources` as tables by name, or as an array of entries with a name in each."""
+    name = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+    text = {"type": "string", "minLength": 1}
+    texts = {"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}
+    other = _object() | {"required": ["root"]}
+    other["properties"] = {"root": texts, "glob": texts, "enabled": {"type": "boolean"}}
+    entries = [_named(other, name | {"not": {"enum": list(SHIPPED)}})]
+    entries += [_named(known["properties"][agent], {"const": agent}) for agent in SHIPPED]
+    tables = known | {"propertyNames": name, "additionalProperties": other}
+    return {"anyOf": [tables, {"type": "array", "items": {"anyOf": entries}}]}
+
+
+def _named(table: dict[str, Any], name: dict[str, Any]) -> dict[str, Any]:
+    required = ["name", *table.get("required", ())]
+    return table | {"required": required, "properties": {"name": name} | table["properties"]}
 
 
 def _object() -> dict[str, Any]:

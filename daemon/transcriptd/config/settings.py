@@ -12,12 +12,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from transcriptd.config.agents import SourcesSettings
+
 MIB = 1 << 20
 _SECRETS = frozenset({"access_key", "secret_key", "session_token"})
 
 Seconds = Annotated[float, Meta(ge=0, extra={"expected": "a number of seconds >= 0"})]
 Size = Annotated[
     int, Meta(ge=1, extra={"expected": "a size > 0 such as 1048576 or '64MiB'", "size": True})
+]
+SizeOrZero = Annotated[
+    int, Meta(ge=0, extra={"expected": "a size such as 1048576 or '4MiB', or 0", "size": True})
 ]
 SecretText = Annotated[str, Meta(extra={"secret": True})]
 
@@ -180,25 +185,19 @@ class WatchSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
 
 
-class CodeTetherSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """CodeTether's sessions."""
+class ScrubSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How mirrors are read again, to find what no cheap look shows."""
 
-    enabled: Annotated[bool, Meta(description="Whether CodeTether's sessions are archived.")] = True
-    roots: Annotated[
-        tuple[str, ...],
+    rate: Annotated[
+        SizeOrZero,
         Meta(
-            description="Further sessions directories, beside those that are found. As a variable: "
-            "separated by colons.",
-            examples=[["~/work/project/.codetether-agent/sessions"]],
-            extra={"expected": "a list of directories", "path": True},
+            description="Bytes a second at which mirrored files are read again in the background. "
+            "It finds rewrites that change neither the size nor the bytes near the end. `0`: not."
         ),
-    ] = ()
-
-
-class SourcesSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose sessions are archived."""
-
-    codetether: CodeTetherSettings
+    ] = 4 * MIB
+    after: Annotated[
+        Seconds, Meta(description="Seconds without a change before a file is read again.")
+    ] = 600.0
 
 
 class HealthSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,5 +278,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seal: SealSettings
     watch: WatchSettings
     sources: SourcesSettings
+    scrub: ScrubSettings
     health: HealthSettings
     log: LogSettings

@@ -15,8 +15,10 @@ import transcriptd
 from transcriptd.config.reference import LEAVES, literal
 from transcriptd.doctor.finding import Finding, Level, counted
 from transcriptd.doctor.state import is_public
+from transcriptd.places import Places
 from transcriptd.report import printable
-from transcriptd.sources import Places, open_sources
+from transcriptd.sources import open_sources
+from transcriptd.walk import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -117,12 +119,14 @@ def versions() -> Finding:
 
 def _source(config: Config, source: Source) -> Iterator[Finding]:
     places = source.places(Places(()))
-    configured = {Path(root) for root in getattr(config.sources, source.name).roots}
+    named = getattr(config.sources, source.name, None)
+    configured = {Path(root) for root in (named.roots if named else map(str, places.roots))}
     total = 0
     awaited: list[str] = []
     for root in places.roots:
         try:
-            names = [name for name in os.listdir(root) if source.session(root, name)]  # noqa: PTH208 - names are all that is wanted
+            found = walk(root, source.enters).names
+            names = [name for name in found if source.session(root, name)]
         except (FileNotFoundError, NotADirectoryError):
             if root not in configured:
                 awaited.append(printable(root))
@@ -143,7 +147,7 @@ def _source(config: Config, source: Source) -> Iterator[Finding]:
         more = len(awaited) - _MOST_AWAITED
         message = f"sessions may appear in {several}" + (f" and {more:,} more" if more > 0 else "")
         yield Finding(source.name, Level.OK, "awaited", message)
-    if not total:
+    if not total and source.name == "codetether":
         yield Finding(
             source.name, Level.WARN, "sessions", "none found",
             f"start an agent, or name its directory in sources.{source.name}.roots",

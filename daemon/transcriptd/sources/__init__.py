@@ -1,21 +1,26 @@
 """What a source is, and the registry of those there are.
 
 A source knows one agent's way of keeping sessions: where they are, which files count, and how a
-file becomes lines. It reads names and parses bytes; it never opens a session (`snapshot` does).
+file becomes a stream. There are two kinds: `Documents` are turned into lines, a `Tree` is mirrored
+byte for byte.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from transcriptd.tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from transcriptd.config import Config
-    from transcriptd.model import Session
+    from transcriptd.layout import Names
+    from transcriptd.model import Session, Stat
+    from transcriptd.places import Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +43,8 @@ class Frame:
     behind: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where sessions may be.
-
-    `roots` hold sessions as direct children. `indexes` are directories whose entries name further
-    roots; `watermark` (Unix nanoseconds) says up to which change they have been read.
-    """
-
-    roots: tuple[Path, ...]
-    indexes: tuple[Path, ...] = ()
-    watermark: int = 0
-
-
-class Source(Protocol):
-    """One agent's way of keeping sessions."""
+class Documents(Protocol):
+    """An agent that keeps each session as one document, from which the lines are made."""
 
     name: str
 
@@ -62,13 +54,25 @@ class Source(Protocol):
     def root_named_by(self, entry: Path) -> Path | None:
         """Return the root that one entry of an index leads to, if the entry counts."""
 
-    def counts(self, name: str) -> bool:
-        """Say whether a file of this name below a root is a session."""
+    def enters(self, directory: str) -> bool:
+        """Say whether there may be sessions in a directory, by its path below a root."""
+
+    def counts(self, root: Path, name: str) -> bool:
+        """Say whether a file below a root is a session, by its name alone."""
 
     def session(self, root: Path, name: str) -> Session | None:
         """Say which session a file below a root is; `None` for every other file."""
 
-    def key(self, prefix: str, session: Session) -> str:
+    def stat(self, session: Session) -> Stat | None:
+        """Return what stands of a session at this moment; `None` where it is gone. Blocks."""
+
+    def inner(self, root: Path, name: str) -> list[tuple[str, Stat]] | None:
+        """Return the sessions inside a file that holds several; `None` for others."""
+
+    def is_store(self, name: str) -> bool:
+        """Say whether a change of this file may be one of sessions inside it."""
+
+    def key(self, names: Names, session: Session) -> str:
         """Return the base key of a session's stream."""
 
     def document_key(self, prefix: str, session: Session) -> str | None:
@@ -113,17 +117,40 @@ class Source(Protocol):
         """
 
 
+Source = Documents | Tree
+
 _REGISTRY = {
     "codetether": "transcriptd.sources.codetether:CodeTether",
+    "claude": "transcriptd.sources.claude:Claude",
+    "codex": "transcriptd.sources.codex:Codex",
+    "zeroclaw": "transcriptd.sources.zeroclaw:ZeroClaw",
 }
+_OTHER = "transcriptd.sources.other:Other"
+
+
+def session_id(agent: str, path: str) -> str:
+    """Return by which id a person asks for a mirrored file, of whatever agent and machine.
+
+    Several files may have the same: a session under its former names.
+    """
+    tree = _class(_REGISTRY.get(agent, _OTHER))
+    return tree.session_id(path) if issubclass(tree, Tree) else path
 
 
 def open_sources(config: Config, environ: Mapping[str, str]) -> dict[str, Source]:
     """Make the sources that the configuration enables, by name."""
     opened: dict[str, Source] = {}
     for name, where in _REGISTRY.items():
-        module, _, cls = where.partition(":")
         settings = getattr(config.sources, name)
         if settings.enabled:
-            opened[name] = getattr(import_module(module), cls)(settings.roots, environ)
+            opened[name] = _class(where)(settings.roots, environ)
+    for other in config.sources.others:
+        if other.enabled:
+            opened[other.name] = _class(_OTHER)(other)
     return opened
+
+
+def _class(where: str) -> Any:  # noqa: ANN401 - its constructor is the source's own
+    """Import a source only where it is used: what is not, costs nothing."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)

@@ -20,13 +20,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from transcriptd.errors import Unreadable
+from transcriptd.files import stat_at
 from transcriptd.layout import document_key, history_key
 from transcriptd.model import Session
-from transcriptd.sources import Frame, Lines, Places
+from transcriptd.places import Places
+from transcriptd.sources import Frame, Lines
 from transcriptd.workspace import named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from transcriptd.layout import Names
+    from transcriptd.model import Stat
 
 _NAME = re.compile(r"[\w-]{1,128}\.json")
 _POINTER = re.compile(r"([\w-]{1,128})\.path")
@@ -100,16 +105,31 @@ class CodeTether:
         match = _POINTER.fullmatch(entry.name)
         return _root_named_by(entry, match[1]) if match else None
 
-    def counts(self, name: str) -> bool:
+    def enters(self, directory: str) -> bool:
+        del directory  # `recall/sessions/` and others have files with the same names
+        return False
+
+    def stat(self, session: Session) -> Stat | None:
+        return stat_at(session.path)
+
+    def inner(self, root: Path, name: str) -> None:
+        del root, name
+
+    def is_store(self, name: str) -> bool:
+        del name
+        return False
+
+    def counts(self, root: Path, name: str) -> bool:
+        del root
         return _NAME.fullmatch(name) is not None
 
     def session(self, root: Path, name: str) -> Session | None:
-        if not self.counts(name):
+        if not self.counts(root, name):
             return None
         return Session(self.name, name.removesuffix(".json"), str(root), name)
 
-    def key(self, prefix: str, session: Session) -> str:
-        return history_key(prefix, session.id)
+    def key(self, names: Names, session: Session) -> str:
+        return history_key(names.prefix, session.id)
 
     def document_key(self, prefix: str, session: Session) -> str | None:
         return document_key(prefix, session.id)

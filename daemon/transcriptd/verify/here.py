@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transcriptd.errors import SourceError, Unreadable, Vanished
-from transcriptd.layout import copy_key
+from transcriptd.files import stat_at
+from transcriptd.layout import Names, copy_key
+from transcriptd.mirror import look_at
 from transcriptd.model import Session, State
-from transcriptd.snapshot import look, stat_of
-from transcriptd.sources import Places
+from transcriptd.places import Places
+from transcriptd.walk import inner_names, walk
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -64,7 +65,7 @@ class Here:
         found: dict[Session, str] = {}
         for source in self.sources.values():
             for session in self._files(source, roots[source.name]):
-                base = source.key(self.prefix, session)
+                base = source.key(Names(self.prefix, f"{self.machine}."), session)
                 found[session] = known.get(session) or self._key(session, base, aside[base])
         by_key: dict[str, list[Session]] = defaultdict(list)
         for session, key in (known | found).items():
@@ -79,26 +80,29 @@ class Here:
     def base_key(self, session: Session) -> str | None:
         """Return the key that a session has where nobody else has it."""
         source = self.sources.get(session.source)
-        return source.key(self.prefix, session) if source else None
+        return source.key(Names(self.prefix, f"{self.machine}."), session) if source else None
 
     async def read(self, session: Session) -> Read:
         """Read a session's file."""
         source = self.sources.get(session.source)
         if source is None:
-            return Read(None, stat_now(session))
+            return Read(None, stat_at(session.path))
         try:
-            seen = await asyncio.to_thread(look, source, session, None, max_bytes=self.max_document)
+            seen = await asyncio.to_thread(
+                look_at, source, session, None, max_bytes=self.max_document
+            )
         except Unreadable as error:
-            return Read(None, stat_now(session), State.QUARANTINED, error.reason)
+            return Read(None, source.stat(session), State.QUARANTINED, error.reason)
         except Vanished:
             return Read(None, None, State.SOURCE_GONE)
         except SourceError:
-            return Read(None, stat_now(session))
+            return Read(None, source.stat(session))
         return Read(seen.snapshot.content, seen.snapshot.stat)
 
     def size(self, session: Session) -> int:
         """Return how many bytes are held in memory while a session is read, about."""
-        stat = stat_now(session)
+        source = self.sources.get(session.source)
+        stat = source.stat(session) if source else None
         return min(stat.size, self.max_document) if stat else 0
 
     def _files(self, source: Source, known: Iterable[str]) -> Iterator[Session]:
@@ -109,16 +113,17 @@ class Here:
                 if (stat.st_dev, stat.st_ino) in seen:
                     continue  # the same directory under another name
                 seen.add((stat.st_dev, stat.st_ino))
-                with os.scandir(root) as entries:
-                    names = sorted(entry.name for entry in entries)
+                found = walk(root, source.enters)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 self.unreadable[root] = error.strerror or "cannot be read"
                 continue
-            for name in names:
-                if session := source.session(root, name):
-                    yield session
+            self.unreadable.update(found.unreadable)
+            for name in found.names:
+                for each in inner_names(source, root, name):
+                    if session := source.session(root, each):
+                        yield session
 
     def _aside(self, streams: Iterable[str]) -> dict[str, list[str]]:
         """Return the streams of this machine under `.conflicts/`, by the key they stand beside."""
@@ -136,11 +141,3 @@ class Here:
         copies = [key for key in aside if key.endswith(f"~{mark}")]
         others = [key for key in aside if "~" not in key.rpartition("/")[2]]
         return next(iter((*copies, *others)), base)
-
-
-def stat_now(session: Session) -> Stat | None:
-    """Return what a session's file is at this moment; `None` where there is none."""
-    try:
-        return stat_of(os.lstat(session.path))
-    except OSError:
-        return None

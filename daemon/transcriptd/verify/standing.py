@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transcriptd.digest import digests
+from transcriptd.files import stat_at
 from transcriptd.model import State
 from transcriptd.plan import Relation
 from transcriptd.verify.audit import RESTORE, held
 from transcriptd.verify.finding import Finding, What
-from transcriptd.verify.here import stat_now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ async def stand(
     not enough.
     """
     cursor = record.cursor if record and record.cursor and record.cursor.key == found.key else None
-    stat = read.stat if read else stat_now(session)
+    stat = read.stat if read else stat_at(session.path)
     compared = read is not None
     trusted = _trusted(record, cursor, stat, found)
     if trusted is None or (cursor and not held(found, cursor, known)):
