@@ -208,7 +208,7 @@ class Writer:
 
     async def _still_copies(self, origin: Cursor, length: int) -> bool:
         """Whether the store copies another base, and it is the one we know; alone, also small."""
-        if origin.base_length <= self._sizes.small:
+        if origin.base_length < self._sizes.small:
             return False
         if origin.base_length < length and origin.base_length < self._sizes.copyable:
             return False

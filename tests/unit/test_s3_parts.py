@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transcriptd.errors import Unsupported
 from transcriptd.stores import Fresh, Stored
-from transcriptd.stores.s3_parts import GIB, MIB, Limits, can_be_copied, parts_of, size_of
+from transcriptd.stores.s3_parts import GIB, MIB, Limits, has_copies, parts_of, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +69,7 @@ def check(asked: list[Piece], limits: Limits, *, may_copy: bool, apart: bool) ->
     except Unsupported:
         assert limits.part_size(size_of(asked)) > limits.most
         return
-    copyable = may_copy and any(can_be_copied(piece, limits) for piece in asked)
+    copyable = may_copy and has_copies(asked, limits)
     if parts is None:
         assert size_of(asked) <= limits.whole
         assert not copyable

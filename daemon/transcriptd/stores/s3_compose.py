@@ -16,7 +16,7 @@ from transcriptd.errors import AccessDenied, ConditionFailed, Damaged, StoreErro
 from transcriptd.stores.s3_answers import must_allow, must_be_made_of, must_hold, tags_of
 from transcriptd.stores.s3_gather import gathered, together
 from transcriptd.stores.s3_hashes import etag_of_parts, hashes_of
-from transcriptd.stores.s3_parts import can_be_copied, is_md5, parts_of, size_of
+from transcriptd.stores.s3_parts import has_copies, is_md5, parts_of, size_of
 from transcriptd.stores.s3_uploads import AT_ONCE, seen_through
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ class Composer:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def compose(self, order: Order) -> Head:
-        large = any(can_be_copied(piece, self._limits) for piece in order.pieces)
-        may_copy = large and (await self._probed.parts()).copy_parts
+        may_copy = (
+            has_copies(order.pieces, self._limits) and (await self._probed.parts()).copy_parts
+        )
         return await self._compose(order, may_copy=may_copy)
 
     def close(self) -> None:

@@ -27,11 +27,13 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 class Limits:
     """What an upload may look like; bytes, but for `parts`. The defaults are S3's, or suit it.
 
-    `usual` is the size of a part, until so many would be needed that they have to be larger.
+    `usual` is the size of a part, until so many would be needed that they have to be larger. What
+    is stored and all there is, is the last part, too: it may be copied from `alone` bytes on.
     """
 
     whole: int = 64 * MIB
     least: int = 5 * MIB
+    alone: int = 16 << 10
     most: int = 5 * GIB
     usual: int = 8 * MIB
     parts: int = 10_000
@@ -58,9 +60,12 @@ def size_of(pieces: Sequence[Piece]) -> int:
     return sum(piece.end - piece.start for piece in pieces)
 
 
-def can_be_copied(piece: Piece, limits: Limits) -> bool:
-    """Say whether a piece is stored and large enough to be a part."""
-    return isinstance(piece, Stored) and piece.end - piece.start >= limits.least
+def has_copies(pieces: Sequence[Piece], limits: Limits) -> bool:
+    """Say whether the server could copy some of the pieces, or the one there is."""
+    match pieces:
+        case [Stored(start=start, end=end)]:
+            return end - start >= limits.alone
+    return any(_can_be_copied(piece, limits) for piece in pieces)
 
 
 def parts_of(
@@ -72,7 +77,10 @@ def parts_of(
     """
     pieces = [piece for piece in pieces if piece.end > piece.start]
     total = size_of(pieces)
-    copying = may_copy and any(can_be_copied(piece, limits) for piece in pieces)
+    copying = may_copy and has_copies(pieces, limits)
+    match pieces:
+        case [Stored() as piece] if copying and total < limits.least:
+            return (Part((piece,), copied=piece),)
     if not total or (total <= limits.whole and not copying and not apart):
         return None
     size = limits.part_size(total)
@@ -93,17 +101,22 @@ def _parts(pieces: Sequence[Piece], size: int, limits: Limits, *, copying: bool)
     run: list[Piece] = []
     for piece in pieces:
         left = piece
-        if copying and can_be_copied(piece, limits):
+        if copying and _can_be_copied(piece, limits):
             if missing := _missing(size_of(run), size, limits.least):
                 run.append(replace(piece, end=piece.start + missing))
                 left = replace(piece, start=piece.start + missing)
-            if isinstance(left, Stored) and can_be_copied(left, limits):
+            if isinstance(left, Stored) and _can_be_copied(left, limits):
                 yield from _sent(run, size)
                 run = []
                 yield from _copied(left, limits.most)
                 continue
         run.append(left)
     yield from _sent(run, size)
+
+
+def _can_be_copied(piece: Piece, limits: Limits) -> bool:
+    """Say whether a piece is stored and large enough to be a part that is not the last one."""
+    return isinstance(piece, Stored) and piece.end - piece.start >= limits.least
 
 
 def _missing(run: int, size: int, least: int) -> int:
