@@ -45,11 +45,13 @@ def home() -> Iterator[Home]:
 
 
 @pytest.fixture
-def server(servers: Pool) -> Server:
+def server(servers: Pool, home: Home) -> Server:
     try:
-        return create_bucket(servers.get("minio"))
+        server = create_bucket(servers.get("minio"))
     except Missing:
-        return create_bucket(servers.get("ministack"))
+        server = create_bucket(servers.get("ministack"))
+    home.use(server)
+    return server
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ class TestClaude:
         assert base.body == path.read_bytes()
 
     async def test_everything_that_belongs_to_a_session_is_mirrored_and_nothing_else(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         files = {
             f"{UUID}.jsonl": lines(3),
@@ -125,10 +127,9 @@ class TestClaude:
         found = KeptInBucket(server).listing(f"{RAW}/")
         assert found == sorted(f"{RAW}/claude/-srv-app/{name}" for name in files)
         assert {kept(server, key.removeprefix(f"{RAW}/")) for key in found} == {*files.values()}
-        del proxy
 
     async def test_a_session_in_a_new_project_is_noticed_by_its_event(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         (home.path / ".claude" / "projects").mkdir(parents=True)
         async with running(home, TRANSCRIPTD_WATCH__RESCAN="3600") as daemon:
@@ -138,10 +139,9 @@ class TestClaude:
             claude(home, deep).write_bytes(lines(4))
             await eventually(lambda: kept(server, f"claude/-srv-app/{deep}") == lines(4))
             await daemon.current(2)
-        del proxy
 
     async def test_an_unfinished_line_waits_until_it_is_finished_or_old(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         path, key = claude(home), f"claude/-srv-app/{UUID}.jsonl"
         path.write_bytes(lines(2) + LINE[:20])
@@ -154,10 +154,9 @@ class TestClaude:
                 file.write(LINE[20:])
             await eventually(lambda: kept(server, key) == lines(2) + LINE)
             assert not KeptInBucket(server).listing("history/.generations/")
-        del proxy
 
     async def test_a_session_that_its_agent_deletes_stays_archived_whole(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         path, key = claude(home), f"claude/-srv-app/{UUID}.jsonl"
         path.write_bytes(lines(3000))
@@ -178,10 +177,9 @@ class TestClaude:
         base = KeptInBucket(server).look(f"{RAW}/{key}")
         assert base is not None
         assert base.body == lines(3001)
-        del proxy
 
     async def test_a_rewrite_in_place_is_the_next_generation(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         path, key = claude(home), f"claude/-srv-app/{UUID}.jsonl"
         before, after = lines(100), lines(50) + lines(50).replace(b"user", b"blank")
@@ -194,7 +192,6 @@ class TestClaude:
         found = KeptInBucket(server).look(finished)
         assert found is not None
         assert found.body == before
-        del proxy
 
 
 class TestCodex:
@@ -242,7 +239,7 @@ class TestCodex:
         assert not KeptInBucket(server).listing("history/.conflicts/")
 
     def test_a_rollout_that_is_first_met_compressed_is_archived_by_its_content(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         path = codex(home)
         path.with_name(f"{path.name}.zst").write_bytes(zstandard.compress(lines(500)))
@@ -251,7 +248,6 @@ class TestCodex:
             f"{RAW}/codex/sessions/2026/11/21/{ROLLOUT}"
         ]
         assert kept(server, f"codex/sessions/2026/11/21/{ROLLOUT}") == lines(500)
-        del proxy
 
 
 class TestZeroClaw:
@@ -261,7 +257,7 @@ class TestZeroClaw:
         return path
 
     async def test_a_session_is_followed_through_the_renames_of_a_migration(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         path = self.place(home, "chat.jsonl")
         path.write_bytes(lines(1000))
@@ -272,10 +268,9 @@ class TestZeroClaw:
                 key = f"zeroclaw/{path.name}"
                 await eventually(lambda k=key: kept(server, k) == lines(1000))
         assert not KeptInBucket(server).listing("history/.conflicts/")
-        del proxy
 
     async def test_clearing_and_writing_anew_begins_a_generation(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         path = self.place(home, "chat.jsonl")
         path.write_bytes(lines(10))
@@ -289,10 +284,9 @@ class TestZeroClaw:
         found = KeptInBucket(server).look(finished)
         assert found is not None
         assert found.body == lines(10)
-        del proxy
 
     async def test_the_sessions_of_the_database_are_archived_as_they_grow_each_for_itself(
-        self, home: Home, proxy: FaultProxy, server: Server
+        self, home: Home, server: Server
     ) -> None:
         place = self.place(home, "sessions.db")
         keys = {"a/b": "a%252Fb", "a_b": "a_b", "": "", "ü": "%25C3%25BC"}
@@ -305,7 +299,8 @@ class TestZeroClaw:
         agent.execute("PRAGMA journal_mode = WAL")
         agent.execute(
             "CREATE TABLE sessions (id INTEGER PRIMARY KEY AUTOINCREMENT,"
-            " session_key TEXT NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL, created_at TEXT NOT NULL)"
+            " session_key TEXT NOT NULL, role TEXT NOT NULL,"
+            " content TEXT NOT NULL, created_at TEXT NOT NULL)"
         )
         async with running(home):
             for number in range(3):
@@ -323,13 +318,10 @@ class TestZeroClaw:
         agent.close()
         assert not KeptInBucket(server).listing("history/.generations/")
         assert not KeptInBucket(server).listing("history/.conflicts/")
-        del proxy
 
 
 class TestOthers:
-    def test_an_agent_that_is_only_configured_is_mirrored(
-        self, home: Home, proxy: FaultProxy, server: Server
-    ) -> None:
+    def test_an_agent_that_is_only_configured_is_mirrored(self, home: Home, server: Server) -> None:
         config = home.path / ".config" / "transcriptd" / "config.toml"
         config.parent.mkdir(parents=True)
         config.write_text(
@@ -343,10 +335,9 @@ class TestOthers:
         outcome = home.run("sync", "--seal")
         assert outcome.status == 0, outcome.out + outcome.err
         assert KeptInBucket(server).listing(f"{RAW}/") == [f"{RAW}/openclaw/main/sessions/s1.jsonl"]
-        del proxy
 
 
-def test_what_is_read_is_never_changed(home: Home, proxy: FaultProxy, server: Server) -> None:
+def test_what_is_read_is_never_changed(home: Home, server: Server) -> None:
     claude(home).write_bytes(lines(3) + b"torn")
     codex(home).write_bytes(lines(3))
     shutil.copytree(home.path / ".claude", home.path / "before", copy_function=shutil.copy2)
@@ -356,4 +347,4 @@ def test_what_is_read_is_never_changed(home: Home, proxy: FaultProxy, server: Se
         if path.is_file():
             assert now.read_bytes() == path.read_bytes()
             assert now.stat().st_mtime_ns == path.stat().st_mtime_ns
-    del proxy, server
+    del server
