@@ -33,6 +33,7 @@ from transcriptd.status import Status
 from transcriptd.stores import open_store
 from transcriptd.stores.patience import Patience
 from transcriptd.takeover import Taken, take_over
+from transcriptd.tree import Tree
 from transcriptd.upload import Uploader
 from transcriptd.watch import Watch
 from transcriptd.worker import Worker
@@ -147,8 +148,11 @@ class Daemon:
                 log.warning("archive.changed", hint=hint)
         await self.watch.start()
         if self.pool is not None:
-            for record in self.journal.without_document():
-                self.pool.settle(record.session)
+            # Of a mirror there is nothing besides the lines.
+            documents = (s for s in self.sources.values() if not isinstance(s, Tree))
+            for source in documents:
+                for record in self.journal.without_document(source.name):
+                    self.pool.settle(record.session)
             for record in self.journal.behind():
                 assert record.cursor is not None
                 max_lag = self.config.seal.max_lag

@@ -11,6 +11,7 @@ import os
 import stat as modes
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep, time_ns
 from typing import TYPE_CHECKING
 
 from transcriptd.errors import Changing, Unreadable, Vanished
@@ -20,10 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
+_TICK_S = 0.02  # file times are as coarse as the kernel's clock: at most 10 ms
 _LARGEST_INTEGER = (1 << 63) - 1  # of the journal; some file systems number their inodes higher
+_UNTOLD = Stat(-1, -1, -1, -1, -1)
 _CLOSED = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = _CLOSED | os.O_NONBLOCK
 _DIRECTORY = _CLOSED | os.O_DIRECTORY
+
+
+def wait_out_the_tick(mtime_ns: int) -> None:
+    """Wait a moment where a file changed in this one: another change might leave no trace."""
+    if 0 <= time_ns() - mtime_ns < _TICK_S * 1e9:
+        sleep(_TICK_S)
 
 
 def stat_of(result: os.stat_result) -> Stat:
@@ -38,11 +47,16 @@ def stat_of(result: os.stat_result) -> Stat:
 
 
 def stat_at(path: Path) -> Stat | None:
-    """Return what stands at a path, not followed if it is a link; `None` where nothing does."""
+    """Return what stands at a path, not followed if it is a link; `None` where nothing does.
+
+    Where that cannot be told, something may stand there that equals nothing.
+    """
     try:
         return stat_of(os.lstat(path))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:
+        return _UNTOLD
 
 
 def open_file(session: Session) -> int:
@@ -62,6 +76,9 @@ def open_file(session: Session) -> int:
         raise Unreadable("not_a_file", f"not a regular file: {error.strerror}") from None
     try:
         require_acceptable(session, os.fstat(descriptor))
+    except FileNotFoundError:
+        os.close(descriptor)
+        raise Vanished("its root is gone") from None
     except BaseException:
         os.close(descriptor)
         raise

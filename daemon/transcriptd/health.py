@@ -2,7 +2,8 @@
 
     GET  /healthz         200 while the event loop turns
     GET  /readyz          200 from the end of the local start until a stop begins, else 503
-    GET  /status          the report as JSON (`report`); `?all=1`: with every session
+    GET  /status          the report as JSON (`report`); `?all=1`: with every session,
+                          `?expiring=S`: what agents delete within S seconds counts as soon
     GET  /metrics         the same for Prometheus (`metrics`)
     POST /sync?timeout=S  archive everything now: 200 {"archived", "left": []}, 503 if any is left;
                           with seal=1 the bases take in their tails, too
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from aiohttp import web
 
 from transcriptd.errors import StoreError
+from transcriptd.expiry import SOON_S
 from transcriptd.lock import Lock
 from transcriptd.logs import get_logger
 from transcriptd.metrics import CONTENT_TYPE, Metrics
@@ -189,16 +191,16 @@ class Health:
 
     async def _status(self, request: web.Request) -> web.Response:
         everything = request.query.get("all", "") not in {"", "0"}
-        return _json(200, self._report.document(everything=everything))
+        within_s = _seconds(request, "expiring", SOON_S)
+        if not within_s >= 0:
+            return _json(400, {"error": "expiring: expected a number of seconds"})
+        return _json(200, self._report.document(everything=everything, within_s=within_s))
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _sync_now(self, request: web.Request) -> web.Response:
-        try:
-            timeout_s = float(request.query.get("timeout", DEFAULT_TIMEOUT_S))
-        except ValueError:
-            timeout_s = math.nan
+        timeout_s = _seconds(request, "timeout", DEFAULT_TIMEOUT_S)
         if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
             return _json(400, {"error": "timeout: expected a number of seconds up to a day"})
         outcome = await self._sync(timeout_s, seal=request.query.get("seal") == "1")
@@ -213,6 +215,15 @@ class Health:
             return _json(503, {"error": str(error), "hint": error.hint})
         rows = [{"session": t.session, "path": t.path, "writers": t.writers} for t in taken]
         return _json(200, {"taken": rows})
+
+
+def _seconds(request: web.Request, name: str, default: float) -> float:
+    """Return a number of seconds that was asked for; NaN where it is none."""
+    try:
+        seconds = float(request.query.get(name, default))
+    except ValueError:
+        return math.nan
+    return seconds if math.isfinite(seconds) else math.nan
 
 
 @web.middleware

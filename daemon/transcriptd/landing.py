@@ -1,7 +1,7 @@
 """Puts a file where an agent looks for it: whole, at once, and nothing that stood there is lost.
 
-The file is written beside its place under a name that nobody takes for a session, and renamed when
-all of it is on the disk. Blocks; knows neither sources nor the archive.
+The file is written under a name that nobody takes for a session, beside its place or in a directory
+above it, and renamed when all of it is on the disk. Blocks; knows neither sources nor the archive.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transcriptd.errors import Changing
 from transcriptd.files import stat_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from transcriptd.model import Stat
@@ -39,18 +40,22 @@ def stands(place: Path) -> Stat | None:
 class Landing:
     """One file on its way. Every method may raise `OSError`."""
 
-    def __init__(self, place: Path, file: BinaryIO) -> None:
+    def __init__(self, place: Path, beside: Path, file: BinaryIO) -> None:
         self._place = place
+        self._beside = beside
         self._file = file
 
     @classmethod
-    def begin(cls, place: Path) -> Self:
+    def begin(cls, place: Path, beside: Path | None = None) -> Self:
         """Begin a file; what an interrupted run left of it is written over.
 
-        Raises `Changing` where another process is writing it.
+        `beside` is the name to which is added what is not the file itself, on the same file system;
+        by default that of the place. Raises `Changing` where another process is writing it.
         """
-        place.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        way = _way(place)
+        beside = beside or place
+        for each in (place, beside):
+            each.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        way = _way(beside)
         descriptor = os.open(way, _FLAGS, _MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,7 +71,7 @@ class Landing:
         file = os.fdopen(descriptor, "wb", _BUFFER_BYTES)
         os.fchmod(descriptor, _MODE)
         os.ftruncate(descriptor, 0)
-        return cls(place, file)
+        return cls(place, beside, file)
 
     @property
     def size(self) -> int:
@@ -82,20 +87,22 @@ class Landing:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def land(self, seen: Stat | None, *, keep: bool) -> Path | None:
-        """Put the file into its place, with the time of this moment.
+    def land(
+        self, seen: Stat | None, *, keep: bool, clock: Callable[[], int] = time_ns
+    ) -> Path | None:
+        """Put the file into its place, with the time of this moment, in Unix nanoseconds.
 
         `seen` is what the place was judged by; raises `Changing` where it is that no longer. With
         `keep`, what stands there is kept beside it; returns where.
         """
-        aside = _keep_aside(self._place) if keep else None
-        now = time_ns()
+        aside = _keep_aside(self._place, self._beside) if keep else None
+        now = clock()
         os.utime(self._file.fileno(), ns=(now, now))
         # A link more than a moment ago changes the time of a status change, and nothing else.
         if _content_of(stands(self._place)) != _content_of(seen):
             raise Changing("it was saved while it was being restored; restore it again")
         failpoint.reached("landing")
-        _way(self._place).replace(self._place)
+        _way(self._beside).replace(self._place)
         _sync_directory(self._place.parent)
         self._file.close()
         return aside
@@ -103,7 +110,7 @@ class Landing:
     def discard(self) -> None:
         """Leave nothing behind."""
         with contextlib.suppress(OSError):
-            _way(self._place).unlink()
+            _way(self._beside).unlink()
         with contextlib.suppress(OSError):  # what is buffered cannot be written; nobody wants it
             self._file.close()
 
@@ -120,16 +127,16 @@ def write_whole(place: Path, content: bytes) -> None:
         raise
 
 
-def _way(place: Path) -> Path:
+def _way(beside: Path) -> Path:
     """Return the name on the way: no longer than the one under which CodeTether itself saves."""
-    return place.with_name(f"{place.name}.new")
+    return beside.with_name(f"{beside.name}.new")
 
 
-def _keep_aside(place: Path) -> Path:
+def _keep_aside(place: Path, beside: Path) -> Path:
     """Give what stands at a place a second name, which nothing has yet."""
     for number in count(1):
         suffix = ".before-restore" if number == 1 else f".before-restore-{number}"
-        aside = place.with_name(place.name + suffix)
+        aside = beside.with_name(beside.name + suffix)
         try:
             os.link(place, aside, follow_symlinks=False)
         except FileExistsError:

@@ -25,7 +25,7 @@ _SUFFIX = re.compile(r"(\.jsonl|\.json)$")
 _CLOSED = re.compile(r"/(\d{6,})(?:\.\w+)?$")
 _ETAG_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SEGMENT = re.compile(r"(\d{6,})-(\d{20})\.jsonl")
-_MIRROR = re.compile(r"(?!\.)([A-Za-z0-9._-]+)/raw/([A-Za-z0-9._-]+)/([A-Za-z0-9._%~/-]+)")
+_MIRROR = re.compile(r"(?!\.)([A-Za-z0-9._-]+)/raw/(?!\.)([A-Za-z0-9._-]+)/([A-Za-z0-9._%~/-]+)")
 _CLAIM = "writer-"
 
 
@@ -154,13 +154,24 @@ class Mirrored:
 
 
 def mirrored(prefix: str, key: str) -> Mirrored | None:
-    """Read a mirror's base key back; `None` for what is none."""
+    """Say which mirrored file has this base key; `None` where no file can have it.
+
+    Somebody else may have put any object there: a path that climbs, or a key that we would have
+    spelt otherwise, is none of ours.
+    """
     match = _MIRROR.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
     if match is None:
         return None
-    machine, agent, path = match.groups()
-    decoded = unquote_to_bytes(path).decode("utf-8", "surrogateescape")
-    return Mirrored(machine, agent, decoded, "~" in path)
+    machine, agent, spelt = match.groups()
+    path = unquote_to_bytes(spelt)
+    try:
+        ours = mirror_key(prefix, machine, agent, path)
+    except ValueError:
+        return None
+    is_shortened = "~" in spelt
+    if b"\0" in path or not (is_shortened or ours == key):
+        return None
+    return Mirrored(machine, agent, path.decode("utf-8", "surrogateescape"), is_shortened)
 
 
 def mirror_key(prefix: str, machine: str, agent: str, path: bytes) -> str:

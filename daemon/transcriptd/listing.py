@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from transcriptd.layout import closed_generation, mirror_key, mirrored, segment_place
+from transcriptd.layout import closed_generation, mirrored, segment_place
 from transcriptd.tail import Segment, chain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from transcriptd.layout import Meta, Mirrored
+    from transcriptd.layout import Meta
     from transcriptd.stores import Entry
 
 _HISTORY = re.compile(r"([\w-]{1,128})/history\.jsonl")
@@ -102,23 +102,6 @@ async def streams_in(entries: AsyncIterator[Entry], prefix: str) -> AsyncIterato
         yield archived
 
 
-def mirrored_file(prefix: str, key: str) -> Mirrored | None:
-    """Say which mirrored file has this base key; `None` where no file can have it.
-
-    Somebody else may have put any object there: a path that climbs, or a key that we would have
-    spelt otherwise, is none of ours.
-    """
-    file = mirrored(prefix, key)
-    if file is None or "\0" in file.path:
-        return None
-    path = file.path.encode("utf-8", "surrogateescape")
-    try:
-        ours = mirror_key(prefix, file.machine, file.agent, path)
-    except ValueError:
-        return None
-    return file if file.is_shortened or ours == key else None
-
-
 class _Shelf:
     """Keeps what belongs to a base until that comes by."""
 
@@ -181,7 +164,7 @@ def _source(prefix: str, below: str) -> str:
     """Return whose a stream is by its base key below the prefix; empty for what is no base."""
     if _HISTORY.fullmatch(below):
         return "codetether"
-    file = mirrored_file(prefix, prefix + below)
+    file = mirrored(prefix, prefix + below)
     return file.agent if file else ""
 
 

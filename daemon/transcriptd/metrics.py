@@ -1,7 +1,7 @@
 """The same answers for Prometheus, collected when they are asked for.
 
-Owns the names of the metrics. Labels are states, reasons and operations, never sessions: their
-number does not grow. No global registry, so that two daemons in one process do not mix.
+Owns the names of the metrics. Labels are sources, states, reasons and operations, never sessions:
+their number does not grow. No global registry, so that two daemons in one process do not mix.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from prometheus_client.core import (
 import transcriptd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric
 
     from transcriptd.report import Report
+    from transcriptd.totals import OfSource
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REASONS = (
@@ -67,12 +68,13 @@ class Metrics:
             "transcriptd_build", "What runs.", {"version": transcriptd.__version__}
         )
         yield from self._sessions()
+        yield from self._scrub()
         yield from self._archiving()
         yield self._degraded()
         yield from self._store()
 
     def _sessions(self) -> Iterator[Metric]:
-        totals = self._report.totals()
+        totals, sources = self._report.sums()
         sessions = GaugeMetricFamily("transcriptd_sessions", "Sessions by state.", labels=["state"])
         for state, count in totals["states"].items():
             sessions.add_metric([state], count)
@@ -99,6 +101,23 @@ class Metrics:
             "transcriptd_oldest_behind_seconds",
             "Since when the object that is behind longest is; 0 where there is none.",
             totals["oldest_behind_s"] or 0.0,
+        )
+        yield from _of_sources(sources)
+
+    def _scrub(self) -> Iterator[Metric]:
+        scrub = self._report.scrub()
+        yield GaugeMetricFamily(
+            "transcriptd_scrub_waiting",
+            "Sessions that are to be read again in the background.",
+            scrub["waiting"],
+        )
+        yield CounterMetricFamily(
+            "transcriptd_scrub_bytes", "Bytes read again in the background.", scrub["read_bytes"]
+        )
+        yield CounterMetricFamily(
+            "transcriptd_rewrites_found",
+            "Rewrites that nothing but reading again told.",
+            scrub["found"],
         )
 
     def _archiving(self) -> Iterator[Metric]:
@@ -152,3 +171,29 @@ class Metrics:
             "Bytes of bodies received from the store.",
             traffic.received_bytes,
         )
+
+
+def _of_sources(sources: Iterable[OfSource]) -> Iterator[Metric]:
+    sessions = GaugeMetricFamily(
+        "transcriptd_source_sessions",
+        "Sessions by source and state.",
+        labels=["source", "state"],
+    )
+    damaged = GaugeMetricFamily(
+        "transcriptd_damaged_lines",
+        "Lines that are no JSON; they are archived as they are.",
+        labels=["source"],
+    )
+    unarchived = 0
+    for each in sources:
+        for state, count in each["states"].items():
+            sessions.add_metric([each["source"], state], count)
+        damaged.add_metric([each["source"]], each["damaged_lines"])
+        unarchived += each["expiring_unarchived"]
+    yield sessions
+    yield damaged
+    yield GaugeMetricFamily(
+        "transcriptd_expiring_unarchived",
+        "Sessions that their agent deletes within 7 days and that are not archived.",
+        unarchived,
+    )

@@ -20,6 +20,7 @@ from transcriptd.content import BLOCK
 from transcriptd.damage import Damage
 from transcriptd.digest import EMPTY
 from transcriptd.errors import Changing
+from transcriptd.files import wait_out_the_tick
 from transcriptd.model import Guard, Snapshot
 from transcriptd.snapshot import Look
 from transcriptd.tree import Tree
@@ -54,6 +55,7 @@ def look_at(
     """
     if isinstance(source, Tree):
         content, stat = source.content(session, max_bytes)
+        wait_out_the_tick(stat.mtime_ns)
         seen = _Mirrored(session, content, stat, has_lines=source.has_lines(session))
         return seen.look(cursor, guard, clock())
     return snapshot.look(source, session, cursor, max_bytes=max_bytes, with_document=with_document)
@@ -143,7 +145,7 @@ class _Mirrored:
     def _end_of_lines(self) -> int:
         end = self._raw.size
         while end:
-            start = max(0, end - BLOCK)
+            start = (end - 1) // BLOCK * BLOCK
             found = self._raw.read(start, end).rfind(b"\n")
             if found >= 0:
                 return start + found + 1

@@ -14,7 +14,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from transcriptd.listing import mirrored_file, streams_in
+from transcriptd.layout import mirrored
+from transcriptd.listing import streams_in
 from transcriptd.sources import session_id
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ SHORTEST_PREFIX = 8
 
 _RENAMED = {"codex": re.compile(r".*/"), "zeroclaw": re.compile(r"\.(importing|migrated)$")}
 """What an agent changes of a file's path when it renames it, by agent."""
+
+_COMPANION = {"claude": re.compile(r"(.+?)(?:/(?:subagents|tool-results)/.+|\.meta\.json)")}
+"""Which files belong to a session, by agent; the group is its path without its suffix."""
 
 _BEFORE_BASES = (".conflicts/", ".generations/", ".tail/", "")
 """Where objects of streams lie, in the order of a listing of everything."""
@@ -70,7 +74,7 @@ async def find_mirrors(
 
 def session_of(prefix: str, archived: Archived) -> MirroredSession | None:
     """Return the session that a stream is; `None` where it is no mirror."""
-    file = mirrored_file(prefix, archived.key)
+    file = mirrored(prefix, archived.key)
     if file is None:
         return None
     name = session_id(file.agent, file.path)
@@ -93,6 +97,16 @@ def identity(session: MirroredSession) -> object:
     renamed = _RENAMED.get(session.agent)
     stays = renamed.sub("", session.path) if renamed else session.path
     return session.machine, session.agent, session.session_id, stays
+
+
+def owner(session: MirroredSession) -> str | None:
+    """Return the path of the session that a file belongs to; `None` for what is a session itself.
+
+    Whether that one is archived is another question.
+    """
+    pattern = _COMPANION.get(session.agent)
+    match = pattern.fullmatch(session.path) if pattern else None
+    return f"{match[1]}.jsonl" if match else None
 
 
 def named(sessions: Iterable[MirroredSession], what: str) -> list[MirroredSession]:

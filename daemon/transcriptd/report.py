@@ -11,119 +11,57 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
                 length of those tails), oldest_behind_s | null (since how long the first of them),
                 backlog (sessions that wait or are at work), oldest_unarchived_s | null,
                 archived, failed_attempts (since the start), last_archived_at | null
+    sources     [{source, sessions, states, records, bytes, damaged_lines (torn, spliced or NUL;
+                archived as they are), expires_after_s | null (the agent deletes what has not
+                changed for so long), expiring (sessions that it deletes within
+                expiring_within_s), expiring_unarchived (those of them that are not archived)}]
+    expiring_within_s  what counts as soon
+    scrub       rate (bytes a second, 0: off), waiting (sessions to be read again), waiting_bytes,
+                read_bytes, found (rewrites; both since the start)
     store       state (ok | failing | disabled), error | null, in_flight, limit, next_attempt_in_s,
                 requests [{op, outcome, count}], sent_bytes, received_bytes
     watch       [{source, roots [{path, present}], files, skipped {reason: names}, polling}]
     degraded    [{reason, since, message, hint}]
-    sessions    [{id, source, path, state, reason, message, since, records, bytes, generation,
-                key | null, sent_bytes (of its current generation), behind_bytes, behind_since
-                | null, oldest_unarchived_s | null, requests (to the store, since the start)}]:
-                those that are not `current`, or all
+    sessions    [{id, source, path, state, reason, message, since, is_archived, expires_at | null,
+                records, bytes, damaged_lines, generation, key | null, sent_bytes (of its current
+                generation), behind_bytes, behind_since | null, oldest_unarchived_s | null,
+                requests (to the store, since the start)}]: those that are not `current` and those
+                with most damaged lines, or all
 
-A session's `oldest_unarchived_s` is the age of its oldest change that is not in the archive. What
-is behind is archived, beside the object that `key` names. While no daemon runs, there is what the
-journal alone can tell.
+A session's `oldest_unarchived_s` is the age of its oldest change that is not in the archive,
+`expires_at` is when its agent deletes it. What is behind is archived, beside the object that `key`
+names. While no daemon runs, there is what the journal alone can tell.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import transcriptd
+from transcriptd.expiry import SOON_S, Expiry
 from transcriptd.model import State
+from transcriptd.roster import Roster, by_id, printable, standings
 from transcriptd.status import Standing
+from transcriptd.totals import of_all, of_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from transcriptd.config import Config
-    from transcriptd.gate import Gate
-    from transcriptd.journal import Journal
-    from transcriptd.model import Session
+    from transcriptd.known import Known
+    from transcriptd.observed import Observed, Watching
     from transcriptd.rows import Record
+    from transcriptd.sources import Source
     from transcriptd.status import Status
     from transcriptd.stores import Store
+    from transcriptd.totals import OfSource, Totals
+
+__all__ = ["SCHEMA", "Report", "printable", "without_daemon"]
 
 SCHEMA = 1
-_UNARCHIVED = {State.PENDING, State.UPLOADING, State.RETRYING, State.QUARANTINED}
-
-
-class Queue(Protocol):
-    """Who waits, and since how many seconds."""
-
-    def waiting(self) -> dict[Session, float]: ...
-
-
-class Scanned(Protocol):
-    """One source being watched."""
-
-    @property
-    def source_name(self) -> str: ...
-
-    @property
-    def files(self) -> int: ...
-
-    @property
-    def skipped(self) -> dict[str, int]: ...
-
-    @property
-    def roots(self) -> list[tuple[Path, bool]]: ...
-
-
-class Watching(Protocol):
-    """All sources being watched."""
-
-    @property
-    def scans(self) -> Sequence[Scanned]: ...
-
-    @property
-    def is_polling(self) -> bool: ...
-
-
-class Observed(Protocol):
-    """What a report is made from."""
-
-    @property
-    def config(self) -> Config: ...
-
-    @property
-    def status(self) -> Status: ...
-
-    @property
-    def journal(self) -> Journal: ...
-
-    @property
-    def gate(self) -> Gate: ...
-
-    @property
-    def store(self) -> Store | None: ...
-
-    @property
-    def pool(self) -> Queue | None: ...
-
-    @property
-    def watch(self) -> Watching: ...
-
-
-class Totals(TypedDict):
-    """Sums over all sessions."""
-
-    sessions: int
-    states: dict[str, int]
-    records: int
-    bytes: int
-    bases_behind: int
-    behind_bytes: int
-    oldest_behind_s: float | None
-    backlog: int
-    oldest_unarchived_s: float | None
-    archived: int
-    failed_attempts: int
-    last_archived_at: float | None
+_MOST_DAMAGED = 100
 
 
 class Report:
@@ -131,6 +69,7 @@ class Report:
 
     def __init__(self, daemon: Observed) -> None:
         self._daemon = daemon
+        self._expiry = Expiry(daemon.sources)
 
     @property
     def status(self) -> Status:
@@ -150,13 +89,14 @@ class Report:
             return State.DISABLED.value
         return "ready" if status.ready else "starting"
 
-    def document(self, *, everything: bool = False) -> dict[str, Any]:
-        """Build the document; with `everything`, its sessions are all there are."""
+    def document(self, *, everything: bool = False, within_s: float = SOON_S) -> dict[str, Any]:
+        """Build the document; with `everything`, its sessions are all there are.
+
+        What its agent deletes within `within_s` seconds counts as expiring.
+        """
         daemon = self._daemon
-        waiting = daemon.pool.waiting() if daemon.pool else {}
-        live = self._live(waiting)
-        records = self._records(live, everything=everything)
-        shown = live if not everything else {**_standings(records), **live}
+        roster = self._roster(everything=everything, damaged=True)
+        sources = self._of_sources(roster, within_s)
         return {
             "schema": SCHEMA,
             "version": transcriptd.__version__,
@@ -166,7 +106,10 @@ class Report:
             "machine": daemon.config.machine,
             "max_age": daemon.config.health.max_age,
             "archive": self._archive(),
-            "totals": self._totals(live, waiting, records),
+            "totals": self._totals(roster, sources),
+            "sources": sources,
+            "expiring_within_s": within_s,
+            "scrub": self.scrub(),
             "store": self._store(),
             "watch": _watching(daemon.watch),
             "degraded": [
@@ -174,64 +117,63 @@ class Report:
                 for t in self.status.degraded.values()
             ],
             "sessions": [
-                {
-                    **_session(session, standing, records.get(session), waiting),
-                    "requests": self.status.requests[session],
-                }
-                for session, standing in sorted(shown.items(), key=_by_id)
+                {**roster.row(session, standing), "requests": self.status.requests[session]}
+                for session, standing in sorted(roster.everyone().items(), key=by_id)
             ],
         }
 
-    def totals(self) -> Totals:
+    def sums(self) -> tuple[Totals, list[OfSource]]:
         """Return the sums alone, without building a row for each session."""
+        roster = self._roster(everything=False, damaged=False)
+        sources = self._of_sources(roster, SOON_S)
+        return self._totals(roster, sources), sources
+
+    def scrub(self) -> dict[str, int]:
+        """Return how the scrub gets on."""
+        scrub = self._daemon.scrub
+        waiting, waiting_bytes = self._daemon.journal.scrubbing()
+        return {
+            "rate": scrub.rate,
+            "waiting": waiting,
+            "waiting_bytes": waiting_bytes,
+            "read_bytes": scrub.read_bytes,
+            "found": scrub.found,
+        }
+
+    def _roster(self, *, everything: bool, damaged: bool) -> Roster:
+        """Return every session that is not current, also one that was never looked at.
+
+        Beside them all that are known, or those with most `damaged` lines.
+        """
+        journal, now = self._daemon.journal, time()
         waiting = self._daemon.pool.waiting() if self._daemon.pool else {}
-        live = self._live(waiting)
-        return self._totals(live, waiting, self._records(live, everything=False))
-
-    def _live(self, waiting: Mapping[Session, float]) -> dict[Session, Standing]:
-        """Return every session that is not current, also one that was never looked at."""
+        known: list[Record] = []
+        if everything or self._daemon.store is None:
+            known = journal.everything()
+        elif damaged:
+            known = journal.most_damaged(_MOST_DAMAGED)
+        records = {record.session: record for record in known}
         if self._daemon.store is None:
-            known = self._daemon.journal.everything()
-            return {r.session: Standing(State.DISABLED, self.status.started) for r in known}
-        now = time()
-        pending = {s: Standing(State.PENDING, now - age) for s, age in waiting.items()}
-        return {**pending, **self.status.sessions}
+            live = dict.fromkeys(records, Standing(State.DISABLED, self.status.started))
+        else:
+            live = {s: Standing(State.PENDING, now - age) for s, age in waiting.items()}
+            live |= self.status.sessions
+        for session in live.keys() - records.keys():
+            if record := journal.record(session):
+                records[session] = record
+        return Roster(live, waiting, records, self._expiry)
 
-    def _records(
-        self, live: Mapping[Session, Standing], *, everything: bool
-    ) -> dict[Session, Record]:
-        journal = self._daemon.journal
-        if everything:
-            return {record.session: record for record in journal.everything()}
-        found = ((session, journal.record(session)) for session in live)
-        return {session: record for session, record in found if record is not None}
+    def _of_sources(self, roster: Roster, within_s: float) -> list[OfSource]:
+        daemon = self._daemon
+        return of_sources(daemon.sources, roster, daemon.journal, within_s=within_s)
 
-    def _totals(
-        self,
-        live: Mapping[Session, Standing],
-        waiting: Mapping[Session, float],
-        records: Mapping[Session, Record],
-    ) -> Totals:
-        known = self._daemon.journal.totals()
-        states = Counter({state.value: known.get(state.value, 0) for state in State})
-        for session, standing in live.items():
-            if record := records.get(session):
-                states[record.state.value] -= 1
-            states[standing.state.value] += 1
-        states = +states  # the journal goes on while it is read
-        ages = (_age(s, standing, records.get(s), waiting) for s, standing in live.items())
-        oldest = max((age for age in ages if age is not None), default=None)
+    def _totals(self, roster: Roster, sources: list[OfSource]) -> Totals:
+        ages = (roster.age(session, standing) for session, standing in roster.live.items())
         status = self.status
         return {
-            "sessions": states.total(),
-            "states": {state.value: states[state.value] for state in State},
-            "records": known["records"],
-            "bytes": known["bytes"],
-            "bases_behind": known["bases_behind"],
-            "behind_bytes": known["behind_bytes"],
-            "oldest_behind_s": _oldest_behind(self._daemon.journal),
-            "backlog": len(waiting),
-            "oldest_unarchived_s": oldest,
+            **of_all(sources, self._daemon.journal),
+            "backlog": len(roster.waiting),
+            "oldest_unarchived_s": max((age for age in ages if age is not None), default=None),
             "archived": status.events["archived"],
             "failed_attempts": status.events["failed"],
             "last_archived_at": status.last_archived,
@@ -265,51 +207,34 @@ class Report:
         }
 
 
-def without_daemon(config: Config, journal: Journal, *, everything: bool) -> dict[str, Any]:
+def without_daemon(
+    config: Config,
+    journal: Known,
+    sources: Mapping[str, Source],
+    *,
+    everything: bool,
+    within_s: float = SOON_S,
+) -> dict[str, Any]:
     """Build what the journal alone can tell of the document, while no daemon runs."""
-    known = journal.totals()
-    records = journal.everything() if everything else journal.not_current()
-    standings = _standings({record.session: record for record in records})
+    known = journal.everything() if everything else journal.not_current()
+    known += [] if everything else journal.most_damaged(_MOST_DAMAGED)
+    records = {record.session: record for record in known}
+    roster = Roster({}, {}, records, Expiry(sources))
+    summed = of_sources(sources, roster, journal, within_s=within_s)
     return {
         "schema": SCHEMA,
         "version": transcriptd.__version__,
         "state": "stopped",
         "machine": config.machine,
         "archive": {"kind": config.store},
-        "totals": {
-            "sessions": sum(known.get(state.value, 0) for state in State),
-            "states": {state.value: known.get(state.value, 0) for state in State},
-            "records": known["records"],
-            "bytes": known["bytes"],
-            "bases_behind": known["bases_behind"],
-            "behind_bytes": known["behind_bytes"],
-            "oldest_behind_s": _oldest_behind(journal),
-        },
+        "totals": of_all(summed, journal),
+        "sources": summed,
+        "expiring_within_s": within_s,
         "sessions": [
-            _session(record.session, standings[record.session], record, {})
-            for record in sorted(records, key=lambda record: record.session.id)
+            roster.row(session, standing)
+            for session, standing in sorted(standings(known).items(), key=by_id)
         ],
     }
-
-
-def printable(path: os.PathLike[str] | str) -> str:
-    """Return a path as text that can be encoded, whatever bytes its name has."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
-def _oldest_behind(journal: Journal) -> float | None:
-    """Return since how many seconds the base that is behind longest is."""
-    since = journal.behind_since()
-    return None if since is None else round(max(0.0, time() - since), 3)
-
-
-def _by_id(row: tuple[Session, Standing]) -> tuple[str, str]:
-    return row[0].id, row[0].root
-
-
-def _standings(records: Mapping[Session, Record]) -> dict[Session, Standing]:
-    """Say how each session stands by the journal. What it left unfinished, a scan looks at."""
-    return {s: Standing(r.state, r.since_ns / 1e9, r.reason, r.message) for s, r in records.items()}
 
 
 def _watching(watch: Watching) -> list[dict[str, Any]]:
@@ -323,48 +248,3 @@ def _watching(watch: Watching) -> list[dict[str, Any]]:
         }
         for scan in watch.scans
     ]
-
-
-def _session(
-    session: Session, standing: Standing, record: Record | None, waiting: Mapping[Session, float]
-) -> dict[str, Any]:
-    cursor = record.cursor if record else None
-    return {
-        "id": session.id,
-        "source": session.source,
-        "path": printable(session.path),
-        "state": standing.state.value,
-        "reason": standing.reason,
-        "message": standing.message,
-        "since": round(_since(standing, record), 3),
-        "records": cursor.records if cursor else 0,
-        "bytes": cursor.length if cursor else 0,
-        "generation": cursor.generation if cursor else 0,
-        "key": cursor.key if cursor else None,
-        "sent_bytes": cursor.sent if cursor else 0,
-        "behind_bytes": cursor.tail_length if cursor else 0,
-        "behind_since": round(cursor.behind_since, 3) if cursor and cursor.tail_length else None,
-        "oldest_unarchived_s": _age(session, standing, record, waiting),
-    }
-
-
-def _age(
-    session: Session,
-    standing: Standing,
-    record: Record | None,
-    waiting: Mapping[Session, float],
-) -> float | None:
-    """Return since how many seconds a session has something that is not archived."""
-    ages = []
-    if session in waiting:
-        ages.append(waiting[session])
-    if standing.state in _UNARCHIVED:
-        ages.append(time() - _since(standing, record))
-    return round(max(0.0, *ages), 3) if ages else None
-
-
-def _since(standing: Standing, record: Record | None) -> float:
-    """Return since when a session stands like that; a restart does not begin it anew."""
-    if record and (record.state, record.reason) == (standing.state, standing.reason):
-        return min(standing.since, record.since_ns / 1e9)
-    return standing.since

@@ -33,12 +33,13 @@ CREATE TABLE IF NOT EXISTS sessions (
     PRIMARY KEY (source, root, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_id ON sessions (id);
-CREATE INDEX IF NOT EXISTS sessions_totals ON sessions (state, records, length);
-CREATE INDEX IF NOT EXISTS sessions_by_change ON sessions (source, mtime_ns);
+CREATE INDEX IF NOT EXISTS sessions_sums ON sessions (source, state, records, length);
+CREATE INDEX IF NOT EXISTS sessions_by_change ON sessions (source, mtime_ns, state);
 CREATE INDEX IF NOT EXISTS sessions_by_root_change ON sessions (source, root, mtime_ns);
 CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (behind_since, tail_length)
     WHERE tail_length > 0;
-CREATE INDEX IF NOT EXISTS sessions_unverified ON sessions (mtime_ns) WHERE is_verified = 0;
+CREATE INDEX IF NOT EXISTS sessions_unverified ON sessions (is_verified, mtime_ns, length)
+    WHERE is_verified = 0;
 CREATE INDEX IF NOT EXISTS sessions_damaged ON sessions (source, damaged) WHERE damaged > 0;
 CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
 CREATE TABLE IF NOT EXISTS entries (
@@ -63,6 +64,8 @@ ROW = (
     "source", "root", "name", "id", *STAT,
     "state", "reason", "message", "since_ns", "guard", *CURSOR,
 )  # fmt: skip
+ARCHIVED = (State.CURRENT, State.CONFLICT, State.BEHIND)
+"""The states in which all that stood in a file is archived, if the file is still the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,24 @@ class Record:
     since_ns: int
     cursor: Cursor | None
     guard: Guard | None = None
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether all that stood in its file is archived; what is not finished yet is not."""
+        if self.state is State.SOURCE_GONE:
+            return self.cursor is not None
+        return self.state in ARCHIVED and self.stat is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """All sessions of one source in one state. `records` and `length` are what is archived."""
+
+    source: str
+    state: str
+    sessions: int
+    records: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import thread_time
 from typing import TYPE_CHECKING
 
-from transcriptd.errors import SourceError
+from transcriptd.errors import SourceError, Vanished
 from transcriptd.files import stat_of
 from transcriptd.model import State
 from transcriptd.places import Places
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from transcriptd.journal import Journal
     from transcriptd.model import Session, Stat
     from transcriptd.sources import Source
+    from transcriptd.walk import Walked
 
 Identity = tuple[int, int]  # (st_dev, st_ino)
 
@@ -124,11 +125,14 @@ class Scan:
         return not is_known and not path.is_symlink() and path.is_dir()
 
     def within(self, root: Path, directory: str) -> list[Session]:
-        """Return every session below one directory of a root: one that is new. Blocks."""
+        """Take in a directory that is new; return every session below it. Blocks."""
         try:
             found = walk(root / directory, lambda below: self.source.enters(f"{directory}/{below}"))
         except OSError:
             return []
+        for below in found.directories:
+            path = os.path.join(directory, below) if below else directory  # noqa: PTH118 - a text
+            self.found.directories[str(root / path)] = (root, path)
         names = (f"{directory}/{name}" for name in found.names)
         return [session for name in names if (session := self.source.session(root, name))]
 
@@ -160,25 +164,27 @@ class Scan:
 
     def _scan_root(self, root: Path, descriptor: int, found: Found) -> None:
         walked = walk(root, self.source.enters)
-        found.unreadable |= walked.unreadable
         found.skipped += walked.skipped
         for directory in walked.directories:
-            found.directories[os.path.join(root, directory)] = (root, directory)  # noqa: PTH118 - many
-        inside = self._inside(root, walked.names, found)
+            path = os.path.join(root, directory) if directory else str(root)  # noqa: PTH118 - many
+            found.directories[path] = (root, directory)
+        inside = self._inside(root, walked)
         names = sorted({n for n in walked.names if self.source.counts(root, n)} | inside.keys())
         found.files += len(names)
-        unread = tuple(f"{each.relative_to(root)}/" for each in walked.unreadable)
-        found.changed += self._compare(root, names, inside, descriptor, unread)
+        found.changed += self._compare(root, names, inside, descriptor, walked.unreadable)
+        found.unreadable |= walked.unreadable
 
-    def _inside(self, root: Path, names: list[str], found: Found) -> dict[str, Stat]:
+    def _inside(self, root: Path, walked: Walked) -> dict[str, Stat]:
         """Return the sessions inside files that hold several, with what stands of each."""
         inside: dict[str, Stat] = {}
-        for name in names:
+        for name in walked.names:
             if self.source.is_store(name):
                 try:
                     inside |= self.source.inner(root, name) or ()
+                except Vanished:
+                    continue
                 except SourceError as error:
-                    found.unreadable[root / name] = str(error)
+                    walked.unreadable[root / name] = str(error)
         return inside
 
     def _compare(
@@ -187,9 +193,10 @@ class Scan:
         names: list[str],
         inside: dict[str, Stat],
         descriptor: int,
-        unread: tuple[str, ...],
+        unreadable: dict[Path, str],
     ) -> Iterator[Session]:
-        """Merge the names of a root with the journal's."""
+        """Merge the names of a root with the journal's; notes what cannot be looked at."""
+        unread = tuple(f"{each.relative_to(root)}/" for each in unreadable)
         known = self._journal.known_files(self.source.name, str(root))
         row = next(known, None)
         for name in names:
@@ -199,7 +206,11 @@ class Scan:
             dealt_with = None
             if row is not None and row[0] == name:
                 dealt_with, row = row[1], next(known, None)
-            stat = inside.get(name) or _stat_below(descriptor, name)
+            try:
+                stat = inside.get(name) or _stat_below(descriptor, name)
+            except PermissionError as error:  # its directory can be listed, and not entered
+                unreadable[(root / name).parent] = error.strerror or "cannot be entered"
+                continue
             if stat is None:
                 continue  # it went in this moment; the next scan says so
             if stat != dealt_with and (session := self.source.session(root, name)):

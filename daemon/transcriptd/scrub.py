@@ -29,6 +29,7 @@ log = get_logger("transcriptd.scrub")
 
 _LOOK_EVERY_S = 60.0
 _IN_MEMORY = 256 << 20
+_AT_ONCE = 100
 
 
 class Scrub:
@@ -64,10 +65,15 @@ class Scrub:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     async def read_next(self) -> bool:
-        """Read the session that waits longest; returns whether there was one that could be read."""
-        record = self._journal.unverified(int((self._clock() - self._after_s) * 1e9))
-        if record is None:
-            return False
+        """Read one session, of those that can be read the one that waits longest."""
+        before_ns = int((self._clock() - self._after_s) * 1e9)
+        for record in self._journal.unverified(self._sources.keys(), before_ns, _AT_ONCE):
+            if await self._read(record):
+                return True
+        return False
+
+    async def _read(self, record: Record) -> bool:
+        """Read a session; returns whether that could be done."""
         session, cursor = record.session, record.cursor
         source = self._sources.get(session.source)
         if cursor is None or not isinstance(source, Tree):

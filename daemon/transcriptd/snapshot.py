@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
-from time import sleep, time_ns
 from typing import TYPE_CHECKING
 
 from transcriptd.content import Held
 from transcriptd.digest import digests
 from transcriptd.errors import Changing, Unreadable
-from transcriptd.files import open_file, stat_of
+from transcriptd.files import open_file, stat_of, wait_out_the_tick
 from transcriptd.model import Cursor, Guard, Session, Snapshot, Stat
 
 if TYPE_CHECKING:
     from transcriptd.sources import Documents, Lines
 
 _TRIES = 5
-_TICK_S = 0.02  # file times are as coarse as the kernel's clock: at most 10 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,7 @@ def read(session: Session, max_bytes: int) -> tuple[bytes, Stat]:
             if before.st_size > max_bytes:
                 message = f"{before.st_size} bytes; max_document allows {max_bytes} bytes"
                 raise Unreadable("too_large", message)
-            if 0 <= time_ns() - before.st_mtime_ns < _TICK_S * 1e9:
-                sleep(_TICK_S)  # another change in this tick of its clock would leave no trace
+            wait_out_the_tick(before.st_mtime_ns)
             data = _read_all(descriptor, before.st_size)
             after = stat_of(os.fstat(descriptor))
             if len(data) == after.size and stat_of(before) == after:

@@ -1,42 +1,75 @@
-"""Which sessions there are in the archive, and which of them somebody means.
+"""What is to be restored: sessions by where they lie in the archive.
 
-Owns how the restoring verbs ask: a few times, as readers do. Reads no lines.
+Owns what a key means and how the restoring verbs ask: a few times, as readers do. Reads no lines.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from transcriptd.archive import ATTEMPTS, Bounded, may_pass
 from transcriptd.errors import NotFound
 from transcriptd.gate import Gate
-from transcriptd.layout import conflict_key, document_key, history_key
+from transcriptd.layout import closed_generation, conflict_key, document_key, history_key, mirrored
 from transcriptd.listing import streams_in
 from transcriptd.retry import until_done
+from transcriptd.sources import session_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from transcriptd.listing import Archived
+    from transcriptd.mirrors import MirroredSession
     from transcriptd.stores import Store
 
 T = TypeVar("T")
 
+DOCUMENTS = "codetether"
+"""The agent whose sessions are documents, and belong to no machine."""
+
 _LINES = re.compile(r"([\w-]{1,128})/history\.jsonl")
 _CLOSED = re.compile(r"\.generations/([\w-]{1,128})/history\.jsonl/(\d{6,})\.jsonl")
 _CONFLICT = re.compile(r"\.conflicts/([\w-]{1,128})/history\.jsonl/([^/]+)\.jsonl")
+_BESIDE = re.compile(r"(\.generations|\.conflicts)/(.+)/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A session to restore: where its lines and the rest are, and which generation of them."""
+    """A session to restore: where its lines and the rest are, and which generation of them.
+
+    `modified` (Unix seconds) and `size` (bytes) are what a listing says of it.
+    """
 
     session_id: str
     key: str
     document_key: str
     generation: int | None = None
+    modified: float = 0.0
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WantedMirror:
+    """A mirrored file to restore; `path` is where it stands in the agent's mirror.
+
+    `former` are the keys of the same session under the names that it had before.
+    """
+
+    session_id: str
+    machine: str
+    agent: str
+    path: str
+    key: str
+    generation: int | None = None
+    is_shortened: bool = False
+    former: tuple[str, ...] = ()
+    modified: float = 0.0
+    size: int = 0
+
+
+AnyWanted = Wanted | WantedMirror
 
 
 def wanted(prefix: str, what: str, generation: int | None = None) -> Wanted:
@@ -52,18 +85,49 @@ def wanted(prefix: str, what: str, generation: int | None = None) -> Wanted:
     raise ValueError(f"neither a session id nor the key of a session: {what!r}")
 
 
-async def everything(store: Store, prefix: str) -> list[Wanted]:
-    """Find every session in the archive, in one listing; what was archived last comes last.
+def wanted_mirror(prefix: str, what: str, generation: int | None = None) -> WantedMirror | None:
+    """Say what the key of a mirrored file means; `None` for others."""
+    below, base = what.removeprefix(prefix), what
+    if match := _BESIDE.fullmatch(below):
+        base = prefix + match[2]
+        if match[1] == ".generations":
+            number = closed_generation(what)
+            if number is None:
+                return None
+            generation, what = number, base
+    file = mirrored(prefix, base)
+    if file is None:
+        return None
+    return WantedMirror(
+        session_id(file.agent, file.path), file.machine, file.agent, file.path, what,
+        generation, file.is_shortened,
+    )  # fmt: skip
 
-    Second writers' streams are not among them. Raises `StoreError`.
-    """
+
+def of_mirror(session: MirroredSession) -> WantedMirror:
+    """Return a session that a listing shows, to be restored as it is now."""
+    return WantedMirror(
+        session.session_id, session.machine, session.agent, session.path, session.key,
+        is_shortened=session.is_shortened, former=session.former,
+        modified=session.archived.modified, size=session.archived.length,
+    )  # fmt: skip
+
+
+def of_stream(prefix: str, archived: Archived) -> Wanted | None:
+    """Return the session of a history that a listing shows; `None` for other streams."""
+    if archived.size is None or archived.key != history_key(prefix, archived.name):
+        return None
+    current = _current(prefix, archived.name)
+    return replace(current, modified=archived.modified, size=archived.length)
+
+
+async def listed(store: Store, prefix: str) -> list[Archived]:
+    """List every stream that has a base, at once. Raises `StoreError`."""
 
     async def attempt() -> list[Archived]:
         return [each async for each in streams_in(store.list(prefix), prefix)]
 
-    found = [each for each in await asked(attempt) if each.size is not None]
-    sessions = [each for each in found if each.key == history_key(prefix, each.name)]
-    return [_current(prefix, each.name) for each in sorted(sessions, key=lambda e: e.modified)]
+    return [each for each in await asked(attempt) if each.size is not None]
 
 
 async def asked(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -34,7 +34,8 @@ log = get_logger("transcriptd.watch")
 
 _SUPERVISE_S = 2.0
 _POLL_S = 2.0
-_RESCAN_COST = 200  # a rescan may take one part in this many of the time
+_RESCAN_COST = 1000  # a rescan may take one part in this many of the time
+_POLL_COST = 200  # and where there are no events, one part in so many
 _REARM_COST = 20  # and one that follows new directories, one in so many
 _SHORTEST_STEP_MS = 20  # below that, an idle daemon wakes up for nothing
 _LONGEST_STEP_MS = 200
@@ -229,16 +230,17 @@ class Watch:
         elif scan.source.is_store(name):
             self._rescan.set()
         elif scan.is_new_directory(root, name):
-            self._rearm.set()
             for session in await asyncio.to_thread(scan.within, root, name):
                 self._on_change(session)
+            self._rearm.set()
 
     async def _rescan_regularly(self) -> None:
         while True:
             shortest = _POLL_S if self._polling else self._rescan_s
+            part = _POLL_COST if self._polling else _RESCAN_COST
             cost = sum(scan.found.cpu_s for scan in self.scans)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(shortest, _RESCAN_COST * cost)):
+                async with asyncio.timeout(max(shortest, part * cost)):
                     await self._rescan.wait()
             self._rescan.clear()
             await self.scan()

@@ -28,7 +28,7 @@ from transcriptd.errors import (
 )
 from transcriptd.layout import document_digest
 from transcriptd.logs import get_logger
-from transcriptd.mirror import look_at
+from transcriptd.mirror import look_at, seconds_until_quiet
 from transcriptd.model import NO_DOCUMENT, State
 from transcriptd.pool import SETTLED_S
 from transcriptd.rows import because
@@ -115,8 +115,7 @@ class Worker:
         except Vanished:
             await self._settle_gone(turn.session, before)
         except Behind as error:
-            await self._wait_behind(turn.session, stat, str(error))
-            return await self._keep_up(turn, before)
+            return await self._wait_behind(turn, before, stat, str(error))
         except Resting as error:
             self._status.set(turn.session, State.RETRYING, "foreign_writer", str(error))
             return error.seconds
@@ -279,11 +278,20 @@ class Worker:
         except Superseded as error:
             log.warning("seal.skipped", session=session.id, reason=str(error))
 
-    async def _wait_behind(self, session: Session, stat: Stat | None, message: str) -> None:
+    async def _wait_behind(
+        self, turn: Turn, before: Record | None, stat: Stat | None, message: str
+    ) -> float | None:
+        session = turn.session
+        grows = stat is not None and not self._streams.has_document(session)
+        if stat and grows and (waits_s := seconds_until_quiet(stat, self._wall_clock())):
+            # What is missing may be a last line that does not count yet.
+            self._status.set(session, State.PENDING, "archive_is_longer", message)
+            return waits_s
         self._status.set(session, State.BEHIND, "archive_is_longer", message)
         await self._journal.note(
             session, stat, State.BEHIND, reason="archive_is_longer", message=message
         )
+        return await self._keep_up(turn, before)
 
     async def take_over(self, session: Session, machine: str | None) -> tuple[str, ...]:
         """Let a session's history stand under its own key, where another writer's stands now.

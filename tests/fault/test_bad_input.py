@@ -118,10 +118,6 @@ def _pipe(_: Home, path: Path) -> None:
     os.mkfifo(path)
 
 
-def _directory(_: Home, path: Path) -> None:
-    path.mkdir()
-
-
 def _socket(_: Home, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(path))
@@ -141,12 +137,11 @@ def _of_a_stranger(_: Home, path: Path) -> None:
     [
         (_link, "not_a_file"),
         (_pipe, "not_a_file"),
-        (_directory, "not_a_file"),
         (_socket, "not_a_file"),
         (_device, "not_a_file"),
         (_of_a_stranger, "foreign_owner"),
     ],
-    ids=["link", "pipe", "directory", "socket", "device", "of a stranger"],
+    ids=["link", "pipe", "socket", "device", "of a stranger"],
 )
 async def test_what_is_no_file_of_ours_is_refused_and_the_others_go_on(
     home: Home, kept: KeptInDirectory, make: Callable[[Home, Path], None], reason: str

@@ -34,6 +34,7 @@ VERBS = (
     *(("status",), ("status", "--json"), ("health", "--strict"), ("journal",), ("doctor",)),
     *(("journal", "--json"), ("doctor", "--json"), ("config", "show"), ("config", "check")),
     *(("config", "show", "--json"), ("sync", "--timeout=1"), ("sync", "--timeout=1", "--json")),
+    *(("sources",), ("sources", "--json"), ("ls", "--json")),
 )
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 
 from tests.documents import conversation, document, history, save
 from tests.home import PATIENCE_S, Home
-from tests.planted import planted
+from tests.planted import PREFIX, planted
+from tests.proxy import FaultProxy
 from tests.servers import create_bucket
+from transcriptd.layout import mirror_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +118,9 @@ async def test_a_gap_in_the_tail_is_said_with_what_can_be_done(home: Home) -> No
 
 def test_what_is_not_there_is_exit_status_1_with_a_reason(archived: Home) -> None:
     for arguments, said in (
-        (["two"], "There is no history/two/history.jsonl in "),
+        (["two"], "There is no session two in "),
+        (["a.b"], "There is no session a.b in "),
+        (["history/two/history.jsonl"], "There is no history/two/history.jsonl in "),
         (["one", "--generation", "9"], "history/one/history.jsonl. Those there are: 0, 1."),
         (["one", "--bytes", "999999-"], "ends before byte 999999"),
     ):
@@ -127,7 +133,7 @@ def test_what_is_not_there_is_exit_status_1_with_a_reason(archived: Home) -> Non
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["a.b"],
+        [""],
         ["one", "--bytes", "5-5"],
         ["one", "--bytes", "x"],
         ["one", "--lines", "2-1"],
@@ -143,9 +149,103 @@ def test_a_session_that_is_known_and_not_archived_is_said_to_be_so(home: Home) -
     assert home.run("sync").status == 1
     outcome = home.run("cat", "bad")
     assert outcome.status == 1
-    assert f"There is no history/bad/history.jsonl in {home.archive}.\n" in outcome.err
+    assert f"There is no session bad in {home.archive}.\n" in outcome.err
     assert f"({home.sessions / 'bad.json'}) is quarantined: invalid_json: " in outcome.err
     assert "S3" not in outcome.err
+
+
+UUID = "0f0e7a52-6c1d-4b8e-9a57-3d2c1b0a9f8e"
+ANYTHING = b'{"a":1}\n\0\0\xff\xfe{"torn":\n' + b"x" * (3 << 20) + b"\nthe rest"
+
+
+@pytest.mark.parametrize("place", ["local", "swift", "ministack"])
+async def test_a_mirror_is_found_by_its_id_and_printed_byte_for_byte(
+    home: Home, servers: Pool, place: str
+) -> None:
+    server = None if place == "local" else create_bucket(servers.get(place))
+    if server:
+        home.use(server)
+    path = f"-srv-ü/{UUID}.jsonl"
+    key = mirror_key(PREFIX, "m1", "claude", path.encode())
+    agent = f"{UUID}/subagents/agent-1"
+    async with planted(home, server) as archive:
+        await archive.base(key, ANYTHING[: 1 << 20])
+        await archive.segment(key, ANYTHING, 1 << 20, len(ANYTHING))
+        await archive.base(mirror_key(PREFIX, "m1", "claude", f"p/{agent}.jsonl".encode()), b"{}\n")
+    for what in (UUID, UUID[:8], path, key):
+        assert cat(home, "--", what) == ANYTHING
+    assert cat(home, agent) == b"{}\n"
+    assert cat(home, UUID, "--bytes", "8-14") == ANYTHING[8:14]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("0-1", b'{"a":1}\n'),
+        ("1-2", b'\0\0\xff\xfe{"torn":\n'),
+        ("2-3", b"x" * (3 << 20) + b"\n"),
+        ("3-", b"the rest"),
+        ("3-9", b"the rest"),
+    ],
+)
+async def test_the_lines_of_a_mirror_are_what_is_between_line_feeds(
+    home: Home, said: str, expected: bytes
+) -> None:
+    async with planted(home) as archive:
+        await archive.base(mirror_key(PREFIX, "m1", "codex", b"sessions/r.jsonl"), ANYTHING)
+    assert cat(home, "sessions/r.jsonl", "--lines", said) == expected
+    outcome = home.run("cat", "sessions/r.jsonl", "--lines", "4-")
+    assert (outcome.status, outcome.out) == (1, "")
+
+
+async def test_a_name_that_several_mirrors_have_is_exit_status_1_and_their_keys(
+    home: Home,
+) -> None:
+    keys = [mirror_key(PREFIX, "m1", "claude", f"{p}/{UUID}.jsonl".encode()) for p in "ab"]
+    async with planted(home) as archive:
+        for key in keys:
+            await archive.base(key, b"{}\n")
+    for what in (UUID, UUID[:8]):
+        outcome = home.run("cat", what)
+        assert (outcome.status, outcome.out) == (1, "")
+        assert outcome.err.splitlines()[1:] == [f"  {key}" for key in keys]
+
+
+async def test_a_session_of_codetether_goes_before_a_mirror_and_nothing_is_listed(
+    home: Home, bucket: Server
+) -> None:
+    async with planted(home, bucket) as archive:
+        await archive.base(UUID, history(SHORT))
+        await archive.base(mirror_key(PREFIX, "m1", "claude", f"p/{UUID}.jsonl".encode()), b"{}\n")
+    async with FaultProxy(bucket) as proxy:
+        home.use(proxy.server)
+        assert await asyncio.to_thread(cat, home, UUID) == history(SHORT)
+        listings = [seen.target for seen in proxy.requests if "list-type" in seen.target]
+    assert len(listings) == 1
+    assert f"history/.tail/{UUID}/" in unquote(listings[0])
+
+
+async def test_a_generation_of_a_mirror_is_printed_or_said_not_to_be_there(home: Home) -> None:
+    key = mirror_key(PREFIX, "m1", "claude", f"p/{UUID}.jsonl".encode())
+    async with planted(home) as archive:
+        await archive.base(key, b"{}\n", generation=1)
+        await archive.closed(key, ANYTHING, 0)
+    assert cat(home, UUID, "--generation", "0") == ANYTHING
+    for what in (UUID, key):
+        outcome = home.run("cat", what, "--generation", "7")
+        assert f"There is no generation 7 of {key}. Those there are: 0, 1." in outcome.err
+    assert f"{key} ends before byte 99" in home.run("cat", UUID, "--bytes", "99-").err
+
+
+async def test_an_object_that_is_not_what_it_says_is_printed_and_said(home: Home) -> None:
+    async with planted(home) as archive:
+        await archive.base("one", history(SHORT))
+    path = home.archive / "history" / "one" / "history.jsonl"
+    path.write_bytes(history(SHORT).replace(b"tests", b"TESTS"))
+    outcome = home.run("cat", "one")
+    assert outcome.status == 1
+    assert "TESTS" in outcome.out
+    assert "history/one/history.jsonl is not what its metadata describe" in outcome.err
 
 
 def test_a_pointer_is_printed_too(home: Home, bucket: Server) -> None:

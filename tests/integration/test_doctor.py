@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from time import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.agents import Claude, Codex, write
 from tests.documents import conversation, document, save
 from tests.home import PATIENCE_S, VARIABLE, Home
 from tests.memory_store import AwsWithoutListing
@@ -246,6 +248,63 @@ def test_what_cannot_be_read_or_written_fails(home: Home) -> None:
     assert outcome.status == 1
     assert ("fail", "codetether", str(home.sessions)) in outcome.bad
     assert ("fail", "state", "directory") in outcome.bad
+
+
+def test_agents_that_are_not_on_this_machine_are_one_line(home: Home) -> None:
+    save(home.sessions, document(conversation(2), "one"))
+    outcome = home.doctor()
+    (absent,) = outcome.found("sources")
+    assert (absent["level"], absent["subject"]) == ("ok", "not here")
+    assert absent["message"].startswith("claude, codex, zeroclaw: ")
+    assert [outcome.found(agent) for agent in ("claude", "codex", "zeroclaw")] == [[], [], []]
+
+
+def test_every_agent_that_is_on_this_machine_is_counted(home: Home) -> None:
+    claude = Claude(home.path)
+    claude.says("x")
+    claude.delegates("a1")
+    rollout = Codex(home.path).says("x")
+    write(home.path / "mine" / "a.jsonl", b"{}\n")
+    path = home.path / ".config" / "transcriptd" / "config.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        '[sources.mine]\nroot = "~/mine"\n[sources.away]\nroot = "~/away"\n'
+        "[sources.codex]\nenabled = false\n"
+    )
+    outcome = home.doctor()
+    assert outcome.status == 0, outcome.out
+    assert outcome.found("claude", str(claude.projects))[0]["message"] == "3 sessions"
+    assert outcome.found("mine", str(home.path / "mine"))[0]["message"] == "1 session"
+    assert outcome.level("away", str(home.path / "away")) == "warn", "it was named"
+    (off,) = outcome.found("codex")
+    assert (off["level"], off["subject"], off["message"]) == ("ok", "off", "1 session")
+    assert "sources.codex.enabled" in off["hint"]
+    assert rollout.exists()
+    assert outcome.found("codetether") == [], "no agent, no warning"
+
+
+def test_what_an_agent_is_about_to_delete_is_a_warning_until_it_is_archived(home: Home) -> None:
+    claude = Claude(home.path)
+    for name, days in (("old", 26), ("young", 3)):
+        changed_at = time() - days * 86_400
+        os.utime(claude.says("x", uuid=name), (changed_at, changed_at))
+    (cleanup,) = home.doctor().found("claude", "cleanup")
+    assert cleanup["level"] == "warn"
+    expected = "1 session will be deleted by claude within 7 days: not archived"
+    assert cleanup["message"] == expected
+    assert home.run("sync").status == 0
+    assert home.doctor().found("claude", "cleanup") == []
+
+
+def test_what_cannot_be_looked_at_fails_and_the_others_go_on(home: Home) -> None:
+    loop = home.path / "loop"
+    loop.symlink_to(loop)
+    Claude(home.path).says("x")
+    home.environ["TRANSCRIPTD_SOURCES__CLAUDE__ROOTS"] = str(loop)
+    outcome = home.doctor()
+    assert outcome.status == 1
+    assert ("fail", "claude", str(loop)) in outcome.bad
+    assert outcome.level("claude", str(Claude(home.path).projects)) == "ok"
 
 
 def test_what_exists_only_in_the_local_archive_is_counted(home: Home, servers: Pool) -> None:

@@ -70,9 +70,11 @@ async def test_what_others_archived_is_listed_with_all_that_belongs_to_it(
     mirrored = mirror_key(PREFIX, "m3", "claude", b"-srv/x.jsonl")
     await archive.base(mirrored, OTHER)
     mirror, one, two = listed(home)
-    assert (mirror["session"], mirror["source"]) == ("m3/raw/claude/-srv/x.jsonl", "claude")
+    assert (mirror["session"], mirror["agent"], mirror["machine"]) == ("x", "claude", "m3")
+    assert (mirror["source"], mirror["mirror_path"]) == ("claude", "-srv/x.jsonl")
     assert (mirror["key"], mirror["bytes"]) == (mirrored, len(OTHER))
-    assert (one["session"], one["source"]) == ("one", "codetether")
+    assert (one["session"], one["source"], one["agent"]) == ("one", "codetether", "codetether")
+    assert (one["machine"], one["mirror_path"], one["belongs_to"]) == (None, None, None)
     assert (one["key"], one["generation"]) == ("history/one/history.jsonl", 1)
     assert (one["closed"], one["closed_bytes"]) == ([0], len(OTHER))
     assert (one["bytes"], one["tail_bytes"]) == (100, 0)
@@ -182,6 +184,111 @@ async def test_a_table_fits_80_columns_and_is_one_row_a_stream(home: Home) -> No
     assert "\x1b" not in outcome.out
     long = home.run("ls", "--long").out.splitlines()[2]
     assert long.strip().startswith("6 records, generation 0, finished ones ")
+
+
+@pytest.fixture
+async def mirrored(home: Home) -> Home:
+    """CodeTether's and other agents' sessions of two machines."""
+    async with planted(home) as archive:
+        await archive.base("one", WHOLE)
+        for machine, agent, path in (
+            ("m1", "claude", f"-srv/{UUID}.jsonl"),
+            ("m1", "claude", f"-srv/{UUID}/subagents/agent-1.jsonl"),
+            ("m1", "claude", f"-srv/{UUID}/subagents/agent-1.meta.json"),
+            ("m1", "claude", f"-srv/{UUID}/tool-results/t.txt"),
+            ("m1", "claude", "-srv/lost/tool-results/a.txt"),
+            ("m1", "claude", "-srv/lost/tool-results/b.txt"),
+            ("m1", "codex", f"archived_sessions/rollout-1-{UUID}.jsonl"),
+            ("m1", "codex", f"sessions/2026/11/02/rollout-1-{UUID}.jsonl"),
+            ("laptop", "pi", "a/\x1b[2J.jsonl"),
+        ):
+            await archive.base(mirror_key(PREFIX, machine, agent, path.encode()), OTHER)
+    return home
+
+
+def test_a_table_shows_mirrors_as_sessions_with_their_files(mirrored: Home) -> None:
+    outcome = mirrored.run("ls")
+    assert outcome.status == 0
+    header, *rows, total = outcome.out.splitlines()
+    columns = ["SESSION", "AGENT", "MACHINE", "FILES", "SIZE", "GENS", "LAST", "CHANGE", "STATE"]
+    assert header.split() == columns
+    shown = [row.split()[:4] for row in rows]
+    assert shown[0][:2] == ["one", "codetether"]
+    assert shown[1:] == [
+        ["a/\ufffd[2J", "pi", "laptop", "1"],
+        [UUID, "claude", "m1", "4"],
+        ["lost/tool-results/a.txt", "claude", "m1", "2"],
+        [UUID, "codex", "m1", "2"],
+    ]
+    assert total.startswith("5 sessions (10 files), ")
+    assert all(len(row) == len(rows[0]) for row in rows)
+    each_file = mirrored.run("ls", "--all").out.splitlines()
+    assert len(each_file) == 12
+    assert any(row.startswith(f"{UUID}/tool-results/t.txt  ") for row in each_file)
+
+
+def test_only_an_agents_or_a_machines_sessions_are_listed(mirrored: Home) -> None:
+    codex = listed(mirrored, "--agent", "codex")
+    assert {(each["agent"], each["session"]) for each in codex} == {("codex", UUID)}
+    assert [each["agent"] for each in listed(mirrored, "--machine", "laptop")] == ["pi"]
+    assert [each["session"] for each in listed(mirrored, "--agent", "codetether")] == ["one"]
+    assert len(mirrored.run("ls", "--agent", "codetether").out.splitlines()[0]) <= 80
+    nothing = mirrored.run("ls", "--machine", "desk", "--agent", "pi")
+    assert (nothing.status, nothing.out) == (1, "")
+    assert "Nothing of agent pi of machine desk is archived under history/ in " in nothing.err
+    assert nothing.err.rstrip().endswith("Machines of which something is: laptop, m1.")
+
+
+def test_json_has_each_mirrored_file_and_says_what_it_belongs_to(mirrored: Home) -> None:
+    found = listed(mirrored, "--agent", "claude")
+    own = f"-srv/{UUID}.jsonl"
+    assert {each["mirror_path"]: each["belongs_to"] for each in found} == {
+        own: None,
+        f"-srv/{UUID}/subagents/agent-1.jsonl": own,
+        f"-srv/{UUID}/subagents/agent-1.meta.json": own,
+        f"-srv/{UUID}/tool-results/t.txt": own,
+        "-srv/lost/tool-results/a.txt": "-srv/lost.jsonl",
+        "-srv/lost/tool-results/b.txt": "-srv/lost.jsonl",
+    }
+    assert f"{UUID}/subagents/agent-1" in {each["session"] for each in found}
+
+
+def test_a_mirror_of_this_machine_stands_with_what_is_known_of_it_here(home: Home) -> None:
+    project = home.path / ".claude" / "projects" / "-srv"
+    (project / UUID / "subagents").mkdir(parents=True)
+    (project / f"{UUID}.jsonl").write_bytes(OTHER)
+    (project / UUID / "subagents" / "agent-1.jsonl").write_bytes(OTHER)
+    assert home.run("sync").status == 0
+    session, agent = listed(home)
+    assert (session["state"], session["records"]) == ("current", 2)
+    assert session["path"] == str(project / f"{UUID}.jsonl")
+    assert agent["path"] == str(project / UUID / "subagents" / "agent-1.jsonl")
+    (row,) = home.run("ls").out.splitlines()[1:-1]
+    assert row.endswith("  current")
+    (project / UUID / "subagents" / "agent-1.jsonl").unlink()
+    assert home.run("sync").status == 0
+    (row,) = home.run("ls").out.splitlines()[1:-1]
+    assert row.endswith("  current")
+
+
+def test_what_an_agent_deletes_soon_is_said_with_its_state(home: Home) -> None:
+    project = home.path / ".claude" / "projects" / "-srv"
+    project.mkdir(parents=True)
+    for name, age_days in (("old", 28), ("new", 1)):
+        path = project / f"{name}.jsonl"
+        path.write_bytes(OTHER)
+        os.utime(path, (0, time.time() - age_days * 86_400 + 600))
+    assert home.run("sync").status == 0
+    new, old = listed(home)
+    assert abs(old["expires_at"] - time.time() - 2 * 86_400 - 600) < 60
+    assert abs(new["expires_at"] - time.time() - 29 * 86_400 - 600) < 60
+    rows = home.run("ls").out.splitlines()[1:-1]
+    assert [row.rpartition("  ")[2] for row in rows] == [
+        "current",
+        "current, deleted here in 2 d 0 h",
+    ]
+    (project / "old.jsonl").unlink()
+    assert [each["expires_at"] for each in listed(home)][1] is None
 
 
 async def test_what_a_document_says_cannot_command_a_terminal(home: Home) -> None:

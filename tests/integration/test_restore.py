@@ -159,7 +159,18 @@ def test_there_is_nothing_in_an_archive_that_is_empty(old: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["--all", "s1"], ["a.b"], ["--all", "--generation", "1"]]
+    "arguments",
+    [
+        [],
+        ["--all", "s1"],
+        ["--all", "--generation", "1"],
+        ["--project", "/srv", "s1"],
+        ["--agent", "zeroclaw", "--project", "/srv"],
+        ["--agent", "codetether", "--machine", "old"],
+        ["--all", "--map", "/srv"],
+        ["--all", "--map", "here=/srv"],
+        ["--all", "--map", "/a=/b", "--map", "/a=/c"],
+    ],
 )
 def test_what_means_nothing_is_exit_status_2(old: Home, arguments: list[str]) -> None:
     assert old.run("restore", *arguments).status == 2

@@ -149,12 +149,13 @@ def test_damage_on_a_server_is_found(home: Home, server: Server) -> None:
 
 
 def test_a_session_of_which_nothing_is_known_is_exit_status_1(local: Home) -> None:
-    outcome = local.run("verify", "three")
-    assert outcome.status == 1
-    assert "There is no session three: neither in " in outcome.err
+    for name in ("three", "a.b", "x/y", "history/m1/raw/claude/p/x.jsonl"):
+        outcome = local.run("verify", name)
+        assert outcome.status == 1
+        assert f"There is no session {name}: neither in " in outcome.err
 
 
-@pytest.mark.parametrize("name", ["a.b", "history/one/session.json", "x/y"])
+@pytest.mark.parametrize("name", ["", "history/one/session.json", "history/x/raw/y"])
 def test_what_can_be_no_session_is_exit_status_2(home: Home, name: str) -> None:
     assert home.run("verify", name).status == 2
 

@@ -25,7 +25,7 @@ from tests.long.oracle import must_go_on, read_archive, read_stream
 from tests.long.places import MACHINES, PREFIX, is_honest, may_land_late
 from tests.machine import Machine
 from tests.servers.process import fast_parent
-from transcriptd import snapshot
+from transcriptd import files
 from transcriptd.errors import NotFound, StoreError, StreamError
 from transcriptd.layout import Names, generation_key, history_key
 from transcriptd.model import State
@@ -77,7 +77,7 @@ class Archiving(RuleBasedStateMachine):
         self.stack.enter_context(structlog.testing.capture_logs())
         home = self.stack.enter_context(tempfile.TemporaryDirectory(dir=fast_parent()))
         # Nobody else writes the files: no change can hide in a tick of the clock.
-        self.stack.enter_context(mock.patch.object(snapshot, "_TICK_S", 0.0))
+        self.stack.enter_context(mock.patch.object(files, "_TICK_S", 0.0))
         self.run = place.runner.run
         self.reader: Store = place.reader(self.prefix)
         self.links = place.links(self.prefix)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 JOURNAL = (sys.executable, "-m", "transcriptd", "journal")
-VERBS = ("run", "sync", "status", "health", "journal", "demo")
+VERBS = ("run", "sync", "status", "sources", "health", "journal", "demo")
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +183,7 @@ async def test_status_shows_what_is_wrong_with_its_hint_and_what_is_not_current(
     assert (shown.status, said.status) == (0, 0)
     for words in ("ready for", "1 current, 1 quarantined", "auth", "look at s3.access_key"):
         assert words in shown.out
-    assert re.search(r"^bad +quarantined: invalid_json: ", shown.out, re.MULTILINE)
+    assert re.search(r"^bad +codetether +quarantined: invalid_json: ", shown.out, re.MULTILINE)
     assert re.search(rf"^watching +codetether: {sessions(tmp_path)}$", shown.out, re.MULTILINE)
     assert json.loads(said.out)["stale"] is False
     assert "good" not in shown.out
@@ -193,17 +193,32 @@ async def test_status_shows_what_is_wrong_with_its_hint_and_what_is_not_current(
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_a_session_id_is_never_broken_in_two(tmp_path: Path, width: int) -> None:
+    why = {"reason": "invalid_json", "message": "not JSON " * 9}
     name = str(UUID(int=7))
+    row: dict[str, object] = {"id": name, "source": "claude", **why, "records": 1234}
+    assert f"\n{name} " in drawn(tmp_path, width, {**row, "oldest_unarchived_s": 90000.0})
+
+
+def drawn(tmp_path: Path, width: int, *rows: dict[str, object]) -> str:
+    """Return what a terminal so wide shows of these sessions."""
     told = without_daemon(
-        configuration(tmp_path), Journal(tmp_path / "journal.db"), everything=True
+        configuration(tmp_path), Journal(tmp_path / "journal.db"), {}, everything=True
     )
-    row = {"state": "quarantined", "reason": "invalid_json", "message": "not JSON " * 9}
-    told["sessions"] = [{"id": name, **row, "records": 1234, "oldest_unarchived_s": 90000.0}]
+    usual = {"state": "quarantined", "reason": "denied", "message": "", "records": 1}
+    told["sessions"] = [{**usual, "oldest_unarchived_s": 5.0, **row} for row in rows]
     console = Console(width=width, file=StringIO())
     console.print(overview(told))
     assert isinstance(console.file, StringIO)
-    drawn = console.file.getvalue()
-    assert f"\n{name} " in drawn
+    return console.file.getvalue()
+
+
+def test_the_id_of_a_subagent_is_broken_at_its_slash_where_there_is_no_room(tmp_path: Path) -> None:
+    name = f"{UUID(int=7)}/subagents/agent-a1b2c3d4e5f60718"
+    row: dict[str, object] = {"id": name, "source": "claude"}
+    assert f"\n{name}  claude" in drawn(tmp_path, 120, row)
+    narrow = drawn(tmp_path, 80, row)
+    assert re.search(rf"^{UUID(int=7)}/ +claude +quarantined", narrow, re.MULTILINE)
+    assert re.search(r"^  subagents/agent-a1b2c3d4e5f60718\b", narrow, re.MULTILINE)
 
 
 async def test_what_is_no_terminal_gets_a_session_a_line_without_padding(tmp_path: Path) -> None:
@@ -211,7 +226,7 @@ async def test_what_is_no_terminal_gets_a_session_a_line_without_padding(tmp_pat
     (sessions(tmp_path) / f"{long}.json").write_text("{")
     await call(tmp_path, "sync")
     said = await call(tmp_path, "status")
-    assert re.search(rf"^{long}  quarantined: invalid_json: ", said.out, re.MULTILINE)
+    assert re.search(rf"^{long}  codetether  quarantined: invalid_json: ", said.out, re.MULTILINE)
     assert [line for line in said.out.splitlines() if line != line.rstrip()] == []
 
 

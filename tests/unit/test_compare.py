@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import transcriptd.content
 from tests.memory_store import MemoryStore, Object
 from transcriptd.compare import Comparison, digest_of, open_segment, read_whole
-from transcriptd.content import Held
+from transcriptd.content import Held, Records, count_lines
 from transcriptd.digest import digest
 from transcriptd.errors import Damaged, Superseded, Unreachable
 from transcriptd.layout import Meta, SegmentMeta, generation_key, history_key, segment_key
@@ -435,6 +437,23 @@ async def test_however_a_stream_lies_in_pieces_it_stands_to_its_source_as_its_by
         assert remote.relation is (Relation.BEHIND if behind else Relation.DIFFERS)
 
 
+@given(st.lists(st.sampled_from([b"", b"a", b"\n", b"b\nc", b"\n\n"]), max_size=6))
+def test_records_are_the_same_in_whatever_pieces_a_stream_comes(pieces: list[bytes]) -> None:
+    records = Records()
+    for piece in pieces:
+        records.update(piece)
+    content = b"".join(pieces)
+    assert records.count == count_lines(Held(content), len(content))
+
+
+@given(st.binary(max_size=40).map(lambda data: data.replace(b"a", b"\n")), st.data())
+def test_records_are_lines_and_a_rest_without_an_end(content: bytes, data: st.DataObject) -> None:
+    end = data.draw(st.integers(0, len(content)))
+    found = content[:end].split(b"\n")
+    with mock.patch.object(transcriptd.content, "BLOCK", 3):
+        assert count_lines(Held(content), end) == len(found) - (found[-1] == b"")
+
+
 class TestReading:
     async def test_a_generation_is_read_as_far_as_each_piece_fits(self, store: MemoryStore) -> None:
         put_base(store, A)
@@ -447,6 +466,19 @@ class TestReading:
         content = A + B
         assert (whole.length, whole.records, whole.digest) == (len(content), 2, digest(content))
         assert whole.segments == found.chain.content[:1]
+
+    async def test_a_rest_without_an_end_is_a_record_wherever_the_pieces_end(
+        self, store: MemoryStore
+    ) -> None:
+        content = b"a\nbb\nccc"
+        for cut in range(len(content)):
+            store.objects.clear()
+            put_base(store, content[:cut])
+            put_tail(store, content[:cut], content[cut:])
+            found = await survey(store, PREFIX, KEY)
+            assert found.head is not None
+            whole = await read_whole(store, KEY, found.head, found.chain.content)
+            assert (whole.records, whole.length) == (3, len(content))
 
     async def test_a_segment_is_read_with_what_it_says_of_itself(self, store: MemoryStore) -> None:
         put_base(store, A)

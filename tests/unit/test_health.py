@@ -208,6 +208,27 @@ async def test_the_status_is_the_report(tmp_path: Path) -> None:
         assert (said["schema"], said["pid"]) == (1, os.getpid())
 
 
+async def test_who_asks_says_what_counts_as_soon(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon, answering(daemon) as path:
+        usual = (await get(path, "/status")).json()
+        other = (await get(path, "/status?expiring=86400")).json()
+    assert usual["expiring_within_s"] == 7 * 86_400
+    assert other["expiring_within_s"] == 86_400
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "soon"])
+async def test_what_is_no_number_of_seconds_is_refused(tmp_path: Path, seconds: str) -> None:
+    async with wired(tmp_path) as daemon, answering(daemon) as path:
+        answer = await get(path, f"/status?expiring={seconds}")
+    assert answer.status == 400
+
+
+async def test_any_number_of_seconds_can_be_asked_for(tmp_path: Path) -> None:
+    async with wired(tmp_path) as daemon, answering(daemon) as path:
+        answers = [await get(path, f"/status?expiring={each}") for each in ("0", "1e300")]
+    assert [answer.status for answer in answers] == [200, 200]
+
+
 async def test_the_metrics_are_in_prometheus_own_format(tmp_path: Path) -> None:
     async with wired(tmp_path) as daemon, answering(daemon) as path:
         connector = aiohttp.UnixConnector(str(path))

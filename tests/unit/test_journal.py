@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transcriptd.journal import Journal, entries
-from transcriptd.model import Cursor, Session, Stat, State
-from transcriptd.rows import Entry, Target, Transaction
+from transcriptd.model import Cursor, Guard, Session, Stat, State
+from transcriptd.rows import Entry, Sum, Target, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -85,6 +85,10 @@ WITH_TAIL = replace(
     behind_since=1_700_000_000.123456,
     sent=27_000_000_000_000,
 )
+
+
+def guarded(damaged: int) -> Guard:
+    return Guard(length=10, chain="00", head="11", feeds=1, damaged=damaged, inode=40)
 
 
 @pytest.fixture
@@ -323,17 +327,58 @@ class TestCursors:
         assert [name for name, _, _ in known] == sorted(names)
         assert {(stat, state) for _, stat, state in known} == {(STAT, State.CURRENT)}
 
-    async def test_the_totals_add_up(self, path: Path) -> None:
+    async def test_the_sums_add_up_by_source_and_state(self, path: Path) -> None:
+        mirrored = Session("claude", "c", "/home/projects", "p/c.jsonl")
         async with opened(path) as journal:
-            nothing = {"records": 0, "bytes": 0, "bases_behind": 0, "behind_bytes": 0}
-            assert journal.totals() == nothing
-            for session in (A, B):
+            assert (journal.sums(), journal.tails()) == ([], (0, 0))
+            for session in (A, B, mirrored):
                 await journal.save(session, CURSOR)
             await journal.note(A, STAT, State.CURRENT)
-            archived = {"current": 1, "pending": 1, "records": 2, "bytes": 20}
-            assert journal.totals() == {**nothing, **archived}
+            assert sorted(journal.sums(), key=str) == [
+                Sum("claude", "pending", 1, 1, 10),
+                Sum("codetether", "current", 1, 1, 10),
+                Sum("codetether", "pending", 1, 1, 10),
+            ]
+            assert journal.tails() == (0, 0)
             await journal.save(B, replace(CURSOR, tail_length=4, segments=1))
-            assert journal.totals() == {**archived, "bases_behind": 1, "behind_bytes": 4}
+            assert journal.tails() == (1, 4)
+
+    async def test_what_has_not_changed_for_long_is_counted_with_what_of_it_is_not_archived(
+        self, path: Path
+    ) -> None:
+        old, young = STAT._replace(mtime_ns=100), STAT._replace(mtime_ns=200)
+        async with opened(path) as journal:
+            for number, state in enumerate((State.CURRENT, State.CONFLICT, State.QUARANTINED)):
+                await journal.note(replace(A, name=f"{number}.json"), old, state)
+            await journal.note(B, young, State.CURRENT)
+            await journal.note(replace(A, name="gone.json"), None, State.SOURCE_GONE)
+            assert journal.unchanged_since("codetether", 100) == (0, 0)
+            assert journal.unchanged_since("codetether", 200) == (3, 1)
+            assert journal.unchanged_since("codetether", 201) == (4, 1)
+            assert journal.unchanged_since("claude", 201) == (0, 0)
+
+    async def test_damaged_lines_are_counted_by_source_and_the_worst_sessions_come_first(
+        self, path: Path
+    ) -> None:
+        lines = {"a.jsonl": 0, "b.jsonl": 2, "c.jsonl": 7, "d.jsonl": 1}
+        async with opened(path) as journal:
+            for name, damaged in lines.items():
+                source = "codex" if name == "d.jsonl" else "claude"
+                session = Session(source, name, "/home", name)
+                await journal.note(session, STAT, State.CURRENT, guard=guarded(damaged))
+            assert journal.damaged() == {"claude": 9, "codex": 1}
+            worst = [record.session.name for record in journal.most_damaged(2)]
+            assert worst == ["c.jsonl", "b.jsonl"]
+
+    async def test_what_waits_for_the_scrub_is_counted_with_its_bytes(self, path: Path) -> None:
+        async with opened(path) as journal:
+            for session in (A, B):
+                await journal.save(session, CURSOR)
+            await journal.note(A, STAT, State.CURRENT, is_verified=False)
+            await journal.note(B, STAT, State.CURRENT)
+            assert journal.scrubbing() == (1, 10)
+            await journal.verified(A, STAT)
+            assert journal.scrubbing() == (0, 0)
 
     async def test_a_fact_is_remembered_until_it_is_told_anew(self, path: Path) -> None:
         async with opened(path) as journal:
@@ -448,7 +493,7 @@ class TestOpenTransactions:
                 *(journal.commit(n, s, CURSOR) for n, s in zip(numbers, sessions, strict=True))
             )
             assert journal.unsettled() == []
-            assert journal.totals()["records"] == 1200
+            assert [(each.state, each.records) for each in journal.sums()] == [("pending", 1200)]
 
 
 class TestCrashes:
@@ -546,9 +591,13 @@ def exercise(journal: Journal) -> None:
     journal.everything()
     journal.not_current()
     journal.behind()
-    journal.without_document()
+    journal.without_document("codetether")
     journal.unsettled()
-    journal.totals()
+    journal.sums()
+    journal.tails()
+    journal.damaged()
+    journal.scrubbing()
+    journal.unchanged_since(A.source, 10)
     journal.fact("places")
     for session in (A, B):
         journal.record(session)
@@ -704,4 +753,4 @@ class TestFullDisk:
         assert isinstance(heard[0], sqlite3.Error)
         assert phases(path) == [(0, "staged"), (1, "staged"), (0, "committed"), (1, "committed")]
         async with opened(path) as journal:
-            assert journal.totals()["records"] == 2
+            assert sum(each.records for each in journal.sums()) == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from transcriptd.layout import (
     claim_key,
     conflict_key,
@@ -110,6 +112,17 @@ async def test_a_mirrored_file_is_named_by_its_key_and_its_agent() -> None:
     key = mirror_key(PREFIX, "m1", "claude", "-srv-app/ü.jsonl".encode())
     (only,) = await shown([entry(key, 9), segment(key, 0, 9, 2)])
     assert (only.name, only.source, only.length) == (key.removeprefix(PREFIX), "claude", 11)
+
+
+@pytest.mark.parametrize("path", ["../x", "%2E%2E/x", "p/%61.jsonl", "p/a%2Fb", "p/%00", "p//x"])
+async def test_what_no_file_can_be_mirrored_as_is_no_stream(path: str) -> None:
+    assert await shown([entry(f"{PREFIX}m1/raw/claude/{path}")]) == []
+
+
+async def test_a_key_that_had_to_be_shortened_is_a_stream() -> None:
+    key = mirror_key(PREFIX, "m1", "claude", b"/".join([b"p" * 250] * 5))
+    (only,) = await shown([entry(key)])
+    assert (only.key, only.source) == (key, "claude")
 
 
 async def test_what_has_lost_its_base_is_shown_at_the_end() -> None:

@@ -16,13 +16,14 @@ from tests.observed import wired
 from transcriptd import errors
 from transcriptd.errors import Retry, StoreError
 from transcriptd.metrics import REASONS, Metrics
-from transcriptd.model import Cursor, Session, State
+from transcriptd.model import Cursor, Guard, Session, Stat, State
 from transcriptd.report import Report
 
 if TYPE_CHECKING:
     from transcriptd.app import Daemon
 
 RULES = Path(__file__).parents[2] / "config" / "prometheus-rules.yaml"
+README = RULES.parents[1] / "README.md"
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -108,6 +109,49 @@ async def test_how_far_bases_are_behind_is_measured_and_zero_where_none_is(tmp_p
     assert after["transcriptd_oldest_behind_seconds", ()] == pytest.approx(60, abs=30)
 
 
+async def test_sessions_are_counted_by_source_also_where_there_are_none(tmp_path: Path) -> None:
+    mirrored = Session("claude", "c", "/projects", "p/c.jsonl")
+    async with wired(tmp_path) as daemon:
+        await daemon.journal.note(mirrored, None, State.CURRENT)
+        daemon.status.set(session(1), State.QUARANTINED, "invalid_json")
+        found = scraped(daemon)
+    series = {
+        labels: value
+        for (name, labels), value in found.items()
+        if name == "transcriptd_source_sessions"
+    }
+    assert series.pop((("source", "claude"), ("state", "current"))) == 1
+    assert series.pop((("source", "codetether"), ("state", "quarantined"))) == 1
+    assert set(series.values()) == {0}
+    assert {dict(labels)["source"] for labels in series} == set(daemon.sources)
+
+
+async def test_what_is_damaged_or_soon_deleted_and_what_the_scrub_does_is_measured(
+    tmp_path: Path,
+) -> None:
+    mirrored = Session("claude", "c", "/projects", "p/c.jsonl")
+    known = Cursor("k", 0, 9, 1000, "d", "e", "w")
+    guard = Guard(length=9, chain="", head="", feeds=3, damaged=2, inode=1)
+    long_ago = Stat(size=9, mtime_ns=1, ctime_ns=1, inode=1, device=1)
+    async with wired(tmp_path) as daemon:
+        await daemon.journal.save(mirrored, known)
+        before = scraped(daemon)
+        await daemon.journal.note(
+            mirrored, long_ago, State.QUARANTINED, guard=guard, is_verified=False
+        )
+        daemon.scrub.read_bytes, daemon.scrub.found = 5, 1
+        after = scraped(daemon)
+    expected = {
+        ("transcriptd_damaged_lines", (("source", "claude"),)): 2,
+        ("transcriptd_expiring_unarchived", ()): 1,
+        ("transcriptd_scrub_waiting", ()): 1,
+        ("transcriptd_scrub_bytes_total", ()): 5,
+        ("transcriptd_rewrites_found_total", ()): 1,
+    }
+    assert {name: before[name] for name in expected} == dict.fromkeys(expected, 0)
+    assert {name: after[name] for name in expected} == expected
+
+
 async def test_metrics_are_there_while_nothing_is_archived(tmp_path: Path) -> None:
     async with wired(tmp_path, CODETETHER_HISTORY_S3_BUCKET="b") as daemon:
         assert scraped(daemon)["transcriptd_degraded", (("reason", "disabled"),)] == 1
@@ -123,3 +167,17 @@ async def test_every_metric_that_the_alert_rules_name_exists(tmp_path: Path) -> 
         there = {name for name, _ in scraped(daemon)}
     assert named
     assert named <= there
+
+
+async def test_the_readme_explains_every_metric_with_its_labels(tmp_path: Path) -> None:
+    readme = README.read_text("utf-8")
+    async with wired(tmp_path) as daemon:
+        assert daemon.store is not None
+        daemon.store.traffic.count("put", "ok")
+        series = {(name, tuple(key for key, _ in labels)) for name, labels in scraped(daemon)}
+    for name, labels in series:
+        shown = name
+        for suffix in ("_bucket", "_count", "_sum"):
+            shown = shown.removesuffix(suffix)
+        told = "{" + ",".join(sorted(labels)) + "}" if labels and shown == name else ""
+        assert f"`{shown}{told}`" in readme, name

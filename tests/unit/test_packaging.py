@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,14 @@ def pod() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sidecar(pod: dict[str, Any]) -> dict[str, Any]:
-    (found,) = pod["initContainers"]
+    _, found = pod["initContainers"]
+    container: dict[str, Any] = found
+    return container
+
+
+@pytest.fixture(scope="module")
+def hydration(pod: dict[str, Any]) -> dict[str, Any]:
+    found, _ = pod["initContainers"]
     container: dict[str, Any] = found
     return container
 
@@ -164,6 +172,21 @@ def test_the_daemon_cannot_write_the_sessions(sidecar: dict[str, Any]) -> None:
     assert "agent-data:/data:ro" in compose["transcriptd"]["volumes"]
     assert sidecar["securityContext"]["readOnlyRootFilesystem"] is True
     assert compose["transcriptd"]["read_only"] is True
+
+
+def test_what_hydrates_ends_before_the_daemon_starts_and_speaks_for_it(
+    sidecar: dict[str, Any], hydration: dict[str, Any]
+) -> None:
+    assert "restartPolicy" not in hydration
+    verb, *arguments = hydration["args"]
+    with import_module(f"transcriptd.cli.{verb}").command.make_context(verb, arguments):
+        pass
+    said = {entry["name"]: entry["value"] for entry in hydration["env"]}
+    assert said.items() <= {e["name"]: e.get("value") for e in sidecar["env"]}.items()
+    assert said["TRANSCRIPTD_MACHINE"] == "agent"
+    assert hydration["envFrom"] == sidecar["envFrom"]
+    assert {"name": "data", "mountPath": "/data"} in hydration["volumeMounts"]
+    assert {"name": "state", "mountPath": "/state"} in hydration["volumeMounts"]
 
 
 def test_the_alert_rules_ask_for_metrics_that_exist() -> None:

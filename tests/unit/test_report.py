@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 from contextlib import closing
@@ -13,12 +14,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from tests.agents import UUID, Claude, write
 from tests.documents import compact, document, message
 from tests.observed import call, configuration, running, sessions, wired
 from transcriptd.cli import main
 from transcriptd.database import Database
 from transcriptd.errors import Unreachable
+from transcriptd.files import stat_at
 from transcriptd.journal import Journal
+from transcriptd.known import Known
+from transcriptd.metrics import Metrics
 from transcriptd.model import Cursor, Session, State
 from transcriptd.report import Report, printable, without_daemon
 
@@ -82,7 +87,7 @@ async def test_many_sessions_are_counted_as_few_are(tmp_path: Path) -> None:
         assert daemon.pool is not None
         for number in range(300):
             daemon.pool.touch(session(f"new-{number}"))
-        totals = (await with_one_of_each(daemon)).totals()
+        totals = (await with_one_of_each(daemon)).sums()[0]
     assert (totals["states"]["current"], totals["states"]["pending"]) == (1, 302)
 
 
@@ -94,7 +99,7 @@ async def test_what_is_not_archived_has_an_age_and_what_is_archived_has_none(
         daemon.status.set(session("gone"), State.SOURCE_GONE)
         rows = by_id(report.document(everything=True))
         ages = {name: row["oldest_unarchived_s"] for name, row in rows.items()}
-        oldest = report.totals()["oldest_unarchived_s"]
+        oldest = report.sums()[0]["oldest_unarchived_s"]
     assert ages["well"] is ages["gone"] is None
     assert min(ages["again"], ages["new"], ages["broken"]) >= 0
     assert oldest is not None
@@ -139,10 +144,10 @@ async def test_how_far_bases_are_behind_is_counted_and_has_an_age(tmp_path: Path
     now = time()
     async with wired(tmp_path) as daemon:
         report = Report(daemon)
-        assert report.totals()["oldest_behind_s"] is None
+        assert report.sums()[0]["oldest_behind_s"] is None
         await with_tails(daemon.journal, older=now - 500, newer=now - 20)
         await daemon.journal.note(session("well"), None, State.CURRENT)
-        totals = report.totals()
+        totals, _ = report.sums()
         rows = by_id(report.document(everything=True))
     assert (totals["bases_behind"], totals["behind_bytes"]) == (2, 200)
     assert totals["oldest_behind_s"] == pytest.approx(500, abs=30)
@@ -182,6 +187,198 @@ def _fields(part: object) -> set[str]:
     return {name for row in rows if isinstance(row, dict) for name in row}
 
 
+DAY_S = 86_400
+
+
+def aged(path: Path, days: float) -> Path:
+    """Let a file have changed last so many days ago."""
+    changed_at = time() - days * DAY_S
+    os.utime(path, (changed_at, changed_at))
+    return path
+
+
+def of_source(told: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = [each for each in told["sources"] if each["source"] == name]
+    return dict(found)
+
+
+def expiring(told: dict[str, Any]) -> tuple[int, int]:
+    claude = of_source(told, "claude")
+    return claude["expiring"], claude["expiring_unarchived"]
+
+
+async def test_what_an_agent_deletes_soon_is_counted_and_says_when(tmp_path: Path) -> None:
+    claude = Claude(tmp_path)
+    old = aged(claude.says("old", uuid="old"), 26)
+    aged(claude.says("young", uuid="young"), 2)
+    async with wired(tmp_path) as daemon:
+        await daemon.sync_once(30)
+        report = Report(daemon)
+        told = report.document(everything=True)
+        assert expiring(told) == (1, 0)
+        assert of_source(told, "claude")["expires_after_s"] == 30 * DAY_S
+        assert expiring(report.document(within_s=DAY_S)) == (0, 0)
+        assert expiring(report.document(within_s=40 * DAY_S)) == (2, 0)
+        assert of_source(told, "codex")["expiring"] == 0
+    rows = by_id(told)
+    at = old.stat().st_mtime + 30 * DAY_S
+    assert rows["old"]["expires_at"] == pytest.approx(at, abs=0.01)
+    assert rows["old"]["is_archived"] is rows["young"]["is_archived"] is True
+
+
+@pytest.mark.parametrize("why", ["waits", "quarantined", "unknown"])
+async def test_what_is_deleted_soon_and_not_archived_is_told_apart(
+    tmp_path: Path, why: str
+) -> None:
+    path = aged(Claude(tmp_path).says("x", uuid="old"), 26)
+    async with wired(tmp_path) as daemon:
+        assert daemon.pool is not None
+        if why != "unknown":
+            await daemon.sync_once(30)
+        session = daemon.sources["claude"].session(
+            Claude(tmp_path).projects, f"-srv-shop/{path.name}"
+        )
+        assert session is not None
+        if why == "quarantined":
+            daemon.status.set(session, State.QUARANTINED, "denied")
+            await daemon.journal.note(session, stat_at(path), State.QUARANTINED, reason="denied")
+        else:
+            daemon.pool.touch(session)
+        told = Report(daemon).document()
+    assert expiring(told) == (1, 1)
+    assert by_id(told)["old"]["is_archived"] is False
+    assert by_id(told)["old"]["expires_at"] < time() + 7 * DAY_S
+
+
+async def test_what_changed_since_it_was_archived_lives_on_and_what_is_gone_does_not_expire(
+    tmp_path: Path,
+) -> None:
+    claude = Claude(tmp_path)
+    paths = [aged(claude.says("x", uuid=name), 26) for name in ("again", "gone")]
+    async with wired(tmp_path) as daemon:
+        assert daemon.pool is not None
+        await daemon.sync_once(30)
+        report = Report(daemon)
+        assert expiring(report.document()) == (2, 0)
+        again, gone = (
+            daemon.sources["claude"].session(claude.projects, f"-srv-shop/{path.name}")
+            for path in paths
+        )
+        assert again is not None
+        assert gone is not None
+        claude.says("more", uuid="again")
+        daemon.pool.touch(again)
+        daemon.status.set(gone, State.SOURCE_GONE)
+        told = report.document()
+    assert expiring(told) == (0, 0)
+    assert by_id(told)["gone"]["expires_at"] is None
+
+
+async def test_status_says_in_one_line_what_is_deleted_soon_and_names_what_is_not_archived(
+    tmp_path: Path,
+) -> None:
+    claude = Claude(tmp_path)
+    for name in ("one", "two"):
+        aged(claude.says("x", uuid=name), 26)
+    async with running(tmp_path) as daemon:
+        await daemon.sync(30)
+        shown = await call(tmp_path, "status")
+        later = await call(tmp_path, "status", "--expiring", "0.5")
+        assert daemon.pool is not None
+        one, two = (
+            daemon.sources["claude"].session(claude.projects, f"-srv-shop/{name}.jsonl")
+            for name in ("one", "two")
+        )
+        assert one is not None
+        assert two is not None
+        daemon.status.set(one, State.CONFLICT, "another_writer", "archived beside it")
+        daemon.status.set(two, State.QUARANTINED, "denied", "no permission to read it")
+        alarming = await call(tmp_path, "status")
+    line = "2 sessions will be deleted by claude within 7 days; "
+    assert f"expiring     {line}all archived\n" in shown.out
+    assert "expiring" not in later.out
+    assert f"{line}1 not archived: two\n" in alarming.out
+    assert "transcriptd sync" in alarming.out
+    stopped = await call(tmp_path, "status")
+    assert f"{line}all archived\n" in stopped.out, "as of the last stop"
+
+
+async def test_without_a_deadline_nothing_expires(tmp_path: Path) -> None:
+    claude = Claude(tmp_path)
+    claude.keeps_for(99_999)
+    aged(claude.says("x", uuid="old"), 900)
+    async with wired(tmp_path) as daemon:
+        await daemon.sync_once(30)
+        assert expiring(Report(daemon).document()) == (0, 0)
+
+
+async def test_damaged_lines_are_counted_by_source_and_shown_by_session(tmp_path: Path) -> None:
+    claude = Claude(tmp_path)
+    torn = claude.says("x", uuid="torn")
+    write(torn, b'{"type":"us\n', b"\0\0\0\n")
+    claude.says("x", uuid="well")
+    claude.delegates("a1")
+    for path in claude.projects.rglob("*.*"):
+        aged(path, 1)
+    async with wired(tmp_path) as daemon:
+        await daemon.sync_once(30)
+        told = Report(daemon).document()
+    shown = await call(tmp_path, "status")
+    assert of_source(told, "claude")["damaged_lines"] == 2
+    assert of_source(told, "codex")["damaged_lines"] == 0
+    assert [(row["id"], row["damaged_lines"]) for row in told["sessions"]] == [("torn", 2)]
+    assert "archived as they are: 2 of claude" in shown.out
+    assert re.search(r"^torn +claude +current: 2 damaged lines +3", shown.out, re.MULTILINE)
+    assert "well" not in shown.out
+
+
+async def test_the_scrub_is_shown_while_something_waits_for_it(tmp_path: Path) -> None:
+    known = Cursor("k", 0, 9, 2048, "d", "e", "w")
+    async with running(tmp_path) as daemon:
+        assert "read again" not in (await call(tmp_path, "status")).out
+        await daemon.journal.save(session("s"), known)
+        await daemon.journal.note(session("s"), None, State.CURRENT, is_verified=False)
+        daemon.scrub.found, daemon.scrub.read_bytes = 1, 7
+        told = Report(daemon).document()
+        shown = await call(tmp_path, "status")
+    waits = {"waiting": 1, "waiting_bytes": 2048}
+    assert told["scrub"] == {"rate": 4 << 20, **waits, "read_bytes": 7, "found": 1}
+    line = "1 session (2.0 KiB) to be read again, at 4.0 MiB a second; 1 rewrite found"
+    assert f"scrub        {line}\n" in shown.out
+
+
+async def test_the_sums_of_the_sources_are_those_of_everything(tmp_path: Path) -> None:
+    claude = Claude(tmp_path)
+    claude.says("x")
+    claude.delegates("a1")
+    async with wired(tmp_path) as daemon:
+        await with_one_of_each(daemon)
+        await daemon.sync_once(30)
+        told = Report(daemon).document()
+    assert {each["source"] for each in told["sources"]} >= {"codetether", "claude", "codex"}
+    for name in ("sessions", "records", "bytes"):
+        assert sum(each[name] for each in told["sources"]) == told["totals"][name]
+    assert of_source(told, "claude")["sessions"] == 3
+    for state in WORDS:
+        counted = sum(each["states"][state] for each in told["sources"])
+        assert counted == told["totals"]["states"][state]
+
+
+async def test_of_a_mirror_that_stands_out_status_says_id_source_and_path(tmp_path: Path) -> None:
+    claude = Claude(tmp_path)
+    path = claude.delegates("a1")
+    async with wired(tmp_path) as daemon:
+        session = daemon.sources["claude"].session(
+            claude.projects, str(path.relative_to(claude.projects))
+        )
+        assert session is not None
+        daemon.status.set(session, State.QUARANTINED, "denied", "no permission to read it")
+        told = Report(daemon).document()
+    (row,) = told["sessions"]
+    assert (row["id"], row["source"]) == (f"{UUID}/subagents/agent-a1", "claude")
+    assert row["path"] == str(path)
+
+
 async def test_message_text_is_never_reported(tmp_path: Path) -> None:
     canary = "canary-4711"
     directory = sessions(tmp_path)
@@ -191,9 +388,13 @@ async def test_message_text_is_never_reported(tmp_path: Path) -> None:
     (directory / "broken.json").write_bytes(
         compact(document([message("user", canary)], "broken"))[:-20]
     )
+    write(Claude(tmp_path).says(canary), canary.encode(), b"\n")
     async with wired(tmp_path) as daemon:
         await daemon.sync_once(30)
-        assert canary not in json.dumps(Report(daemon).document(everything=True))
+        told = Report(daemon).document(everything=True)
+        assert len(told["sessions"]) == 3
+        assert canary not in json.dumps(told)
+        assert canary not in Metrics(Report(daemon)).text().decode()
 
 
 async def test_half_of_the_sinks_variables_make_everything_disabled(tmp_path: Path) -> None:
@@ -239,7 +440,7 @@ async def test_without_a_daemon_the_journal_tells_what_it_knows(tmp_path: Path) 
     async with wired(tmp_path) as daemon:
         await with_one_of_each(daemon)
     config = configuration(tmp_path)
-    told = without_daemon(config, Journal(config.state_dir / "journal.db"), everything=False)
+    told = without_daemon(config, Journal(config.state_dir / "journal.db"), {}, everything=False)
     assert told["state"] == "stopped"
     assert told["totals"]["states"]["current"] == 2
     assert list(by_id(told)) == ["broken"]
@@ -269,36 +470,37 @@ async def test_a_few_sessions_that_stand_out_do_not_cost_a_look_at_all_of_them(
     async with wired(tmp_path) as daemon:
         for number in range(300):
             daemon.status.set(session(f"gone-{number}"), State.SOURCE_GONE)
-        monkeypatch.delattr(Journal, "everything")
-        assert Report(daemon).totals()["states"]["source_gone"] == 300
+        monkeypatch.delattr(Known, "everything")
+        assert Report(daemon).sums()[0]["states"]["source_gone"] == 300
 
 
 async def test_the_sums_over_all_sessions_are_read_from_indexes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    asked: list[tuple[str, tuple[object, ...]]] = []
     read = Database.read
 
     def noting(database: Database, query: str, values: tuple[object, ...] = ()) -> list[Any]:
-        asked.append(query)
+        asked.append((query, values))
         return read(database, query, values)
 
     monkeypatch.setattr(Database, "read", noting)
     async with wired(tmp_path) as daemon:
-        Report(daemon).totals()
+        Report(daemon).sums()
+        Report(daemon).scrub()
         with closing(sqlite3.connect(daemon.config.state_dir / "journal.db")) as connection:
             plans = [
-                [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
-                for query in asked
+                [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+                for query, values in asked
             ]
     assert plans
-    for query, steps in zip(asked, plans, strict=True):
+    for (query, _), steps in zip(asked, plans, strict=True):
         assert all("USING COVERING INDEX" in step for step in steps), query
 
 
 def test_without_a_journal_nothing_is_known(tmp_path: Path) -> None:
     config = configuration(tmp_path)
-    told = without_daemon(config, Journal(config.state_dir / "journal.db"), everything=True)
+    told = without_daemon(config, Journal(config.state_dir / "journal.db"), {}, everything=True)
     assert (told["totals"]["sessions"], told["sessions"]) == (0, [])
 
 

@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 from tests import documents
 from tests.documents import conversation, document, history
 from tests.machine import Machine
+from transcriptd.choice import Choice, Chooser
 from transcriptd.errors import AccessDenied, Changing, Unreachable
 from transcriptd.landing import Landing, stands
 from transcriptd.layout import conflict_key
 from transcriptd.model import Session
-from transcriptd.restore import Fate, Outcome, Restorer
+from transcriptd.restore import Fate, Order, Outcome, Restorer
 from transcriptd.sources.codetether import CodeTether
-from transcriptd.wanted import Wanted, everything, wanted
+from transcriptd.wanted import wanted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from transcriptd.wanted import AnyWanted
 
 PREFIX = "history/"
 MIB = 1 << 20
@@ -117,30 +120,36 @@ async def archive(machine: Machine, messages: Any, session_id: str = "s", **fiel
 
 
 async def restore(
-    machine: Machine, *what: str | Wanted, to: Path | None = None, force: bool = False
+    machine: Machine, *what: str | AnyWanted, to: Path | None = None, force: bool = False
 ) -> list[Outcome]:
     return (await restored(machine, *what, to=to, force=force))[0]
 
 
 async def restored(
-    machine: Machine, *what: str | Wanted, to: Path | None = None, force: bool = False
+    machine: Machine, *what: str | AnyWanted, to: Path | None = None, force: bool = False
 ) -> tuple[list[Outcome], dict[str, str]]:
     environ = {"HOME": "/nonexistent", "CODETETHER_DATA_DIR": str(machine.root.parent)}
     restorer = Restorer(
         machine.store,
         PREFIX,
-        CodeTether([], environ),
+        {"codetether": CodeTether([], environ)},
         machine.journal,
+        Order(to, force),
         names=machine.names,
-        to=to,
-        force=force,
         max_document=MIB,
         memory_budget=MIB,
     )
     outcomes: list[Outcome] = []
-    named = [each if isinstance(each, Wanted) else wanted(PREFIX, each) for each in what]
-    await restorer.restore(named or await everything(machine.store, PREFIX), outcomes.append)
+    named: list[AnyWanted] = [
+        wanted(PREFIX, each) if isinstance(each, str) else each for each in what
+    ]
+    await restorer.restore(named or await everything(machine), outcomes.append)
     return outcomes, restorer.notes
+
+
+async def everything(machine: Machine) -> list[AnyWanted]:
+    chooser = Chooser(machine.store, PREFIX, machine.names.machine)
+    return (await chooser.choose(Choice(every=True))).wanted
 
 
 def file_of(machine: Machine, session_id: str = "s") -> Path:
@@ -265,7 +274,7 @@ class TestRestore:
         monkeypatch.setattr("transcriptd.gate.random.random", lambda: 0.0)
         for number in range(20):
             await archive(old, SOME, f"s{number}")
-        everyone = await everything(new.store, PREFIX)
+        everyone = await everything(new)
         new.store.fail("read", Unreachable("gone"), times=None)
         outcomes = await restore(new, *everyone)
         assert {outcome.fate for outcome in outcomes} == {Fate.FAILED}

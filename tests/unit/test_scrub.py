@@ -34,11 +34,12 @@ class Archived:
         self.journal = journal
         self.path = home / ".claude" / "projects" / "-p" / "s.jsonl"
         self.path.parent.mkdir(parents=True)
+        self.name = "-p/s.jsonl"
         self.doubted: list[Session] = []
 
     @property
     def session(self) -> Session:
-        found = self.source.session(self.path.parent.parent, "-p/s.jsonl")
+        found = self.source.session(self.path.parent.parent, self.name)
         assert found
         return found
 
@@ -158,3 +159,19 @@ async def test_without_a_rate_nothing_is_read(archived: Archived) -> None:
     scrub = archived.scrub(rate=0)
     await scrub.run()
     assert scrub.read_bytes == 0
+
+
+async def test_one_that_cannot_be_read_does_not_hold_up_the_others(archived: Archived) -> None:
+    await archived.archive()
+    await archived.grow()
+    first = archived.path
+    archived.path = first.with_name("t.jsonl")
+    archived.path.write_bytes(LARGE)
+    archived.name = "-p/t.jsonl"
+    await archived.archive()
+    await archived.grow()
+    first.unlink()
+    scrub = archived.scrub()
+    assert await scrub.read_next()
+    assert not await scrub.read_next()
+    assert scrub.read_bytes == len(LARGE) + len(LINE)

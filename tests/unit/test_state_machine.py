@@ -24,7 +24,7 @@ from tests.documents import history, message
 from tests.machine import Machine
 from tests.memory_store import Bucket, Crashed
 from tests.servers.process import fast_parent
-from transcriptd import snapshot
+from transcriptd import files
 from transcriptd.archive import open_stream, span_of
 from transcriptd.errors import ServerError, StoreError, StreamError, Unreachable
 from transcriptd.journal import entries
@@ -63,7 +63,7 @@ class Archiving(RuleBasedStateMachine):
         self.stack.enter_context(structlog.testing.capture_logs())
         home = self.stack.enter_context(tempfile.TemporaryDirectory(dir=fast_parent()))
         # Nobody else writes the files: no change can hide in a tick of the clock.
-        self.stack.enter_context(mock.patch.object(snapshot, "_TICK_S", 0.0))
+        self.stack.enter_context(mock.patch.object(files, "_TICK_S", 0.0))
         self.runner = self.stack.enter_context(asyncio.Runner())
         self.bucket = Bucket()
         self.machines = [

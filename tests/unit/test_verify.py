@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from tests.documents import conversation, document, history, message, save
 from tests.machine import Machine
 from tests.memory_store import Bucket, Crashed, MemoryStore, Object
 from tests.servers.process import fast_parent
-from transcriptd import snapshot
+from transcriptd import files
 from transcriptd.digest import digest
 from transcriptd.errors import AccessDenied, ServerError, StoreError, StreamError, Unreachable
 from transcriptd.files import stat_of
@@ -33,7 +34,9 @@ from transcriptd.layout import (
     segment_key,
 )
 from transcriptd.model import State
+from transcriptd.sources.claude import Claude
 from transcriptd.sources.codetether import CodeTether
+from transcriptd.sources.zeroclaw import ZeroClaw
 from transcriptd.verify import LOST, MEANINGS, Here, Verifier, What, is_stream, session_of
 from transcriptd.write import Sizes
 
@@ -70,7 +73,7 @@ def home() -> Iterator[Path]:
     """A directory where nothing waits for a disk, and no change hides in a tick of the clock."""
     with (
         tempfile.TemporaryDirectory(dir=fast_parent()) as directory,
-        mock.patch.object(snapshot, "_TICK_S", 0.0),
+        mock.patch.object(files, "_TICK_S", 0.0),
     ):
         yield Path(directory)
 
@@ -718,6 +721,52 @@ async def test_a_session_that_the_daemon_has_no_room_for_is_read_one_by_one(
     assert [v.state for v in found] == [State.CURRENT] * 5
 
 
+async def test_a_mirror_however_large_takes_little_memory(tmp_path: Path) -> None:
+    source = Claude((), {"HOME": str(tmp_path)})
+    project = tmp_path / ".claude" / "projects" / "p"
+    project.mkdir(parents=True)
+    here = Here({"claude": source}, PREFIX, "m1", 1 << 30)
+    for size in (10, 5 << 30):
+        with (project / "x.jsonl").open("wb") as file:
+            file.truncate(size)
+        session = source.session(project.parent, "p/x.jsonl")
+        assert session is not None
+        assert await here.size(session) == min(size, 4 << 20)
+
+
+async def test_a_session_in_a_database_takes_what_is_read_of_it(tmp_path: Path) -> None:
+    root = tmp_path / ".zeroclaw" / "data" / "sessions"
+    root.mkdir(parents=True)
+    with closing(sqlite3.connect(root / "sessions.db")) as connection:
+        connection.executescript(
+            "CREATE TABLE sessions (id INTEGER PRIMARY KEY, session_key, role, content);"
+            "INSERT INTO sessions VALUES (1, 'key', 'user', printf('%.*c', 9000000, 'x'))"
+        )
+    here = Here({"zeroclaw": ZeroClaw((), {"HOME": str(tmp_path)})}, PREFIX, "m1", 1 << 30)
+    ((session,),) = here.sessions((), ()).values()
+    assert await here.size(session) == 9_000_004
+
+
+async def test_a_mirror_that_is_rewritten_while_it_is_compared_is_pending(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    path = tmp_path / ".claude" / "projects" / "p" / "x.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(FIRST)
+    key = mirror_key(PREFIX, "m1", "claude", b"p/x.jsonl")
+    bucket.objects[key] = Object(FIRST, meta(FIRST))
+    store = MemoryStore(bucket)
+    here = Here({"claude": Claude((), {"HOME": str(tmp_path)})}, PREFIX, "m1", 1 << 20)
+    looking = store.hold("head")
+    found: list[Verdict] = []
+    verifying = asyncio.create_task(Verifier(store, here, deep=True).run((), found.append))
+    await looking.arrived.wait()
+    path.write_bytes(FIRST.upper())  # it was read, and is to be held against the archive
+    looking.release()
+    await verifying
+    assert [(v.session, v.state, v.findings) for v in found] == [("x", State.PENDING, ())]
+
+
 async def test_progress_goes_from_nothing_to_everything(machine: Machine, bucket: Bucket) -> None:
     for name in ("a", "b"):
         await grow(machine, 1, session_id=name)
@@ -762,7 +811,7 @@ def test_whatever_machines_do_they_leave_an_archive_that_is_well(
 ) -> None:
     with (
         tempfile.TemporaryDirectory(dir=fast_parent()) as directory,
-        mock.patch.object(snapshot, "_TICK_S", 0.0),
+        mock.patch.object(files, "_TICK_S", 0.0),
     ):
         asyncio.run(_live(Path(directory), done))
 

@@ -347,7 +347,7 @@ def test_a_writer_that_never_waits_is_never_refused(db: Path, mode: str, rows: i
         assert writer.stdout is not None
         assert writer.stdin is not None
         assert writer.stdout.readline() == "ready\n"
-        last, wanted = b"", 10
+        last, wanted = b"", 5
         while wanted:
             try:
                 found = store.lines(db, "k", LARGE)

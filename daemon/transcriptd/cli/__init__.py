@@ -8,6 +8,7 @@ lock, 78 configuration.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -17,12 +18,14 @@ _VERBS = (
     "run",
     "sync",
     "status",
+    "sources",
     "health",
     "journal",
     "ls",
     "takeover",
     "cat",
     "restore",
+    "hydrate",
     "last",
     "verify",
     "doctor",
@@ -33,6 +36,13 @@ _VERBS = (
 
 
 class _Verbs(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own signature
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # of which click would say no more than "Aborted!"
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(1)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
         return list(_VERBS)

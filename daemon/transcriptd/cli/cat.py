@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -16,13 +17,16 @@ from transcriptd.archive import Span, open_stream, span_of
 from transcriptd.cli.config import archive_line, archive_place
 from transcriptd.cli.ending import told
 from transcriptd.cli.options import config_option
-from transcriptd.errors import NotFound, RangeInvalid, StoreError, TranscriptdError
+from transcriptd.errors import AccessDenied, NotFound, RangeInvalid, StoreError
 from transcriptd.journal import Journal
 from transcriptd.layout import Meta, closed_generation, generations_prefix
 from transcriptd.lines import between
+from transcriptd.mirrors import find_mirrors, named
 from transcriptd.pointer import PointerHandle
 from transcriptd.report import printable
 from transcriptd.stores import open_store
+from transcriptd.stores.keys import check_key
+from transcriptd.wanted import asked
 
 if TYPE_CHECKING:
     from transcriptd.archive import Stray
@@ -33,6 +37,7 @@ _RANGE = re.compile(r"(\d+)-(\d*)")
 _STRAYS = {
     "overlaps": "begins before what precedes it ends; it was left out",
     "other_bytes_before_it": "does not continue what is before it; nothing was read from there on",
+    "other_bytes_than_it_says": "is not what its metadata describe; it was printed all the same",
     "unknown_format": "is of a format not known here; nothing was read from there on",
 }
 
@@ -60,6 +65,7 @@ Examples:
   transcriptd cat 5f1c0a7e-… --lines 0-10           the first ten messages
   transcriptd cat 5f1c0a7e-… --bytes 4096-          everything behind the first 4096 bytes
   transcriptd cat 5f1c0a7e-… --generation 0         what it was before it was undone or compacted
+  transcriptd cat 0f0e7a52                          Claude Code's session whose id begins so
   transcriptd cat history/.conflicts/…/….jsonl      any key of the archive
   transcriptd cat '{"bucket":"b","key":"history/x/history.jsonl","byte_range":[16,64]}'
 """,
@@ -93,16 +99,18 @@ def command(
     """Print an archived session's bytes as they are.
 
     Nothing is added and nothing changed, also on a terminal. SESSION is a session's id (see
-    "transcriptd ls"), a key of the archive, or the JSON of a pointer. Read straight from the
-    archive, its tail included; no daemon is needed. Exit status 1 where there is no such thing, or
-    where something in the archive is not as it should be: then standard error says what.
+    "transcriptd ls"), a key of the archive, or the JSON of a pointer. Of a session that is not
+    CodeTether's, the first 8 characters of its id or more are enough, if no other begins so, or
+    the path of its file below the agent's directory. Read straight from the archive, its tail
+    included; no daemon is needed. Exit status 1 where there is no such thing, where several are
+    meant, or where something in the archive is not as it should be: then standard error says what.
     """
     logs.configure("warning")
     if byte_range and line_range:
         raise click.UsageError("--bytes and --lines exclude each other")
     try:
         handle = PointerHandle.from_json(what) if what.startswith("{") else None
-        span = span_of(config.prefix, handle or what)
+        span = _span(config.prefix, what, handle)
     except ValueError:
         message = "expected a session id, a key or the JSON of a pointer"
         raise click.BadParameter(message, param_hint="SESSION") from None
@@ -115,17 +123,29 @@ def command(
         raise click.ClickException(archive_line(config))
     with told():
         try:
-            strays = asyncio.run(_print(config, span, handle, line_range))
-        except (NotFound, RangeInvalid) as error:
-            raise click.ClickException(_missing(config, what, span, error)) from None
+            strays = asyncio.run(_print(config, what, span, handle, line_range))
+        except NotFound:
+            raise click.ClickException(_missing(config, what, span)) from None
     for stray in strays:
         click.echo(f"transcriptd: {stray.key} {_STRAYS[stray.reason]}", err=True)
     if strays:
         sys.exit(1)
 
 
+def _span(prefix: str, what: str, handle: PointerHandle | None) -> Span:
+    """Say what is meant if it is CodeTether's, or a key. Raises `ValueError` for what is nothing.
+
+    The ids of other agents may be anything, so what is nothing of these is a key that is not there.
+    """
+    with suppress(ValueError):
+        return span_of(prefix, handle or what)
+    check_key(what)
+    return Span(what)
+
+
 async def _print(
     config: Config,
+    what: str,
     span: Span,
     handle: PointerHandle | None,
     line_range: tuple[int, int | None] | None,
@@ -133,6 +153,21 @@ async def _print(
     store = open_store(config)
     if handle and handle.bucket != store.bucket:
         raise ValueError(f"the pointer is into bucket {handle.bucket}; {archive_line(config)}")
+    try:
+        try:
+            return await _print_stream(store, config, span, line_range)
+        except (NotFound, AccessDenied):
+            key = None if handle else await _mirror(store, config, what)
+            if key is None:
+                raise
+        return await _print_stream(store, config, replace(span, key=key), line_range)
+    finally:
+        await store.close()
+
+
+async def _print_stream(
+    store: Store, config: Config, span: Span, line_range: tuple[int, int | None] | None
+) -> list[Stray]:
     out, printed = sys.stdout.buffer, 0
     try:
         async with open_stream(store, config.prefix, span) as stream:
@@ -140,21 +175,40 @@ async def _print(
             async for chunk in chunks:
                 printed += out.write(chunk)
             out.flush()
-    except NotFound as error:
-        if span.generation is None or not (there := await _generations(store, config, span.key)):
+    except RangeInvalid:
+        raise ValueError(f"{span.key} ends before byte {span.start}") from None
+    except NotFound:
+        if not (there := await _generations(store, config, span)):
             raise
         several = ", ".join(map(str, there))
-        raise NotFound(str(error), hint=f" Those there are: {several}.") from error
-    finally:
-        await store.close()
+        message = f"There is no generation {span.generation} of {span.key}."
+        raise ValueError(f"{message} Those there are: {several}.") from None
     if line_range and line_range[0] and not printed:
         raise ValueError(f"{span.key} ends before line {line_range[0]}")
     return stream.faults
 
 
-async def _generations(store: Store, config: Config, key: str) -> list[int]:
-    """Return the generations there are of a stream; none where that cannot be found out."""
-    found = set()
+async def _mirror(store: Store, config: Config, what: str) -> str | None:
+    """Return the key of the one mirrored session that is called so; `None` where none is.
+
+    Raises `ValueError` where several are.
+    """
+    try:
+        sessions = await asked(partial(find_mirrors, store, config.prefix))
+    except AccessDenied:
+        return None  # without permission to list, a key is all that can be asked for
+    found = named(sessions, what)
+    if len(found) > 1:
+        keys = "".join(f"\n  {session.key}" for session in found)
+        raise ValueError(f"{what} may be any of these; say which by its key:{keys}")
+    return found[0].key if found else None
+
+
+async def _generations(store: Store, config: Config, span: Span) -> list[int]:
+    """Return the generations there are if one was asked for; none where that is not known."""
+    found, key = set[int](), span.key
+    if span.generation is None:
+        return []
     with suppress(StoreError):
         async for entry in store.list(generations_prefix(config.prefix, key)):
             if (closed := closed_generation(entry.key)) is not None:
@@ -165,12 +219,10 @@ async def _generations(store: Store, config: Config, key: str) -> list[int]:
     return sorted(found)
 
 
-def _missing(config: Config, what: str, span: Span, error: TranscriptdError) -> str:
-    if isinstance(error, RangeInvalid):
-        return f"{span.key} ends before byte {span.start}"
-    if span.generation is not None:
-        return f"There is no generation {span.generation} of {span.key}.{error.hint}"
-    return f"There is no {span.key} in {archive_place(config)}.{_known(config, what)}"
+def _missing(config: Config, what: str, span: Span) -> str:
+    name = span.key if "/" in what else f"session {what}"
+    which = "" if span.generation is None else f"generation {span.generation} of "
+    return f"There is no {which}{name} in {archive_place(config)}.{_known(config, what)}"
 
 
 def _known(config: Config, session_id: str) -> str:

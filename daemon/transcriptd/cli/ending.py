@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def told(*, interrupted: str = "Interrupted.") -> Iterator[None]:
     """Tell an error with its hint, and exit with status 1.
 
-    Of a reader of our output that has seen enough nothing is said.
+    `interrupted` is what is said after Ctrl-C. Of a reader of our output that has seen enough
+    nothing is said.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{interrupted}", err=True)
+        sys.exit(1)
     except BrokenPipeError:
         # Nothing is left that could fail when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ import click
 
 from transcriptd import logs
 from transcriptd.cli.config import archive_line, archive_place
+from transcriptd.cli.listed import shown
 from transcriptd.cli.options import config_option
 from transcriptd.cli.progress import Bar
 from transcriptd.cli.run import loop_factory
@@ -26,7 +26,7 @@ from transcriptd.model import State
 from transcriptd.report import printable
 from transcriptd.sources import open_sources
 from transcriptd.stores import open_store
-from transcriptd.verify import LOST, MEANINGS, Here, Verifier, is_stream, session_of
+from transcriptd.verify import LOST, MEANINGS, Here, Verifier, base_of, is_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from transcriptd.verify import Finding, Verdict
 
 _MOST_SHOWN = 30
-_SESSION_ID = re.compile(r"[\w-]{1,128}")
 _WIDTH = 96
 _LOUD, _WRONG = "red", "yellow"
 
@@ -87,7 +86,8 @@ def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: boo
     """
     logs.configure("error")
     for name in wanted:
-        if not (is_stream(config.prefix, name) if "/" in name else _SESSION_ID.fullmatch(name)):
+        is_key = name.startswith(config.prefix)
+        if not name or (is_key and not is_stream(config.prefix, name)):
             message = f"expected a session id or the key of a session's lines, got {name!r}"
             raise click.BadParameter(message, param_hint="SESSION")
     if config.store == "disabled":
@@ -110,7 +110,8 @@ def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: boo
         raise click.ClickException(f"The archive could not be checked: {error}{hint}") from None
     if not as_json:
         tally.tell(archive_place(config), deep=deep)
-    unknown = [n for n in wanted if session_of(config.prefix, n) not in tally.sessions]
+    known = tally.sessions | {base_of(config.prefix, key) for key in tally.keys}
+    unknown = [name for name in wanted if base_of(config.prefix, name) not in known]
     for name in unknown:
         click.echo(
             f"There is no session {name}: neither in {archive_place(config)} nor on this machine.",
@@ -121,7 +122,8 @@ def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: boo
 
 def line(verdict: Verdict) -> str:
     """Return a verdict as one line of JSON."""
-    return json.dumps(asdict(verdict) | {"path": printable(verdict.path)}, ensure_ascii=False)
+    names = {"session": printable(verdict.session), "path": printable(verdict.path)}
+    return json.dumps(asdict(verdict) | names, ensure_ascii=False)
 
 
 async def _verify(
@@ -170,6 +172,7 @@ class _Tally:
     machine: str
     counts: Counter[str] = field(default_factory=Counter)
     sessions: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
     shown: list[Verdict] = field(default_factory=list)
     wrong: int = 0
     wrong_sessions: int = 0
@@ -178,6 +181,7 @@ class _Tally:
     def take(self, verdict: Verdict) -> None:
         if verdict.session:
             self.sessions.add(verdict.session)
+            self.keys.add(verdict.key)
             self.counts[self._word(verdict)] += 1
         self.leftover += any(not finding.is_wrong for finding in verdict.findings)
         if not verdict.is_well:
@@ -227,7 +231,7 @@ class _Tally:
 
 
 def _tell(verdict: Verdict, finding: Finding) -> None:
-    name = verdict.session or printable(verdict.path) or "no session's"
+    name = shown(verdict.session) or printable(verdict.path) or "no session's"
     what = click.style(finding.what, fg=_LOUD if finding.what == LOST else _WRONG)
     click.echo(f"{name}  {what}: {finding.message}")
     if finding.key != verdict.path:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transcriptd.errors import Vanished
 from transcriptd.files import open_file
 from transcriptd.inflated import Inflated
 from transcriptd.tree import LINES, Tree
@@ -65,11 +66,12 @@ class Codex(Tree):
         found = _ID.search(stem)
         return found[0] if found else stem
 
-    def session(self, root: Path, name: str) -> Session | None:
-        plain = name.removesuffix(_COMPRESSED)
-        if plain != name and os.path.lexists(root / plain):
-            return None  # the plain file says it all, and more once it is appended to
-        return super().session(root, name)
+    def counts(self, root: Path, name: str) -> bool:
+        return super().counts(root, name) and not _stands_plain(root, name)
+
+    def stat(self, session: Session) -> Stat | None:
+        doubled = _stands_plain(Path(session.root), session.name)
+        return None if doubled else super().stat(session)
 
     def path(self, session: Session) -> str:
         return super().path(session).removesuffix(_COMPRESSED)
@@ -77,6 +79,8 @@ class Codex(Tree):
     def content(self, session: Session, max_bytes: int) -> tuple[Content, Stat]:
         if not session.name.endswith(_COMPRESSED):
             return super().content(session, max_bytes)
+        if _stands_plain(Path(session.root), session.name):
+            raise Vanished("the plain file stands beside it")
         content = Inflated.measure(lambda: open_file(session), sys.maxsize)
         return content, content.stat
 
@@ -87,3 +91,9 @@ class Codex(Tree):
         if not name:
             return self._base, path
         return (self._archived if label == _ARCHIVED else self._active), name
+
+
+def _stands_plain(root: Path, name: str) -> bool:
+    """Say whether this is a compressed rollout beside the plain one, which says it all, or more."""
+    plain = name.removesuffix(_COMPRESSED)
+    return plain != name and os.path.lexists(root / plain)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transcriptd.config import OtherSource
 
 _ANY_DIRECTORIES = "**"
+_PART = re.compile(r"\*|\[!?\]?[^\]]*\]|.", re.DOTALL)  # a set, or one character
 
 
 class Other(Tree):
@@ -37,18 +38,24 @@ def _depth(glob: str) -> float:
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
-    """Return what a glob means: `*` stays within a name, `**/` stands for any directories."""
+    """Return what a glob means: `*` stays within a name, `**` stands for any directories."""
     *directories, last = glob.split("/")
+    if last == _ANY_DIRECTORIES:
+        directories, last = [*directories, last], "*"
     parts = [
         "(?:[^/]+/)*" if each == _ANY_DIRECTORIES else f"{_within_a_name(each)}/"
         for each in directories
     ]
-    last = "*" if last == _ANY_DIRECTORIES else last
     return re.compile("".join([*parts, _within_a_name(last)]))
 
 
 def _within_a_name(glob: str) -> str:
-    translated = fnmatch.translate(glob)
-    body = re.fullmatch(r"\(\?s:(.*)\)\\[Zz]", translated)
-    assert body is not None
-    return f"(?:{body[1].replace('.*', '[^/]*')})"
+    return "".join(map(_part, _PART.findall(glob)))
+
+
+def _part(glob: str) -> str:
+    if glob == "*":
+        return "[^/]*"
+    translated = re.fullmatch(r"\(\?s:(.*)\)\\[Zz]", fnmatch.translate(glob))
+    assert translated is not None
+    return f"(?!/){translated[1]}"

@@ -9,9 +9,10 @@ it, and whatever seems wrong is looked at again and said only if it is still so.
 
 from transcriptd.verify.finding import LOST, MEANINGS, Finding, Verdict, What
 from transcriptd.verify.here import Here
-from transcriptd.verify.places import is_stream, session_of
+from transcriptd.verify.places import base_of, is_stream, session_of
 from transcriptd.verify.verifier import Verifier
 
 __all__ = [
-    "LOST", "MEANINGS", "Finding", "Here", "Verdict", "Verifier", "What", "is_stream", "session_of",
+    "LOST", "MEANINGS", "Finding", "Here", "Verdict", "Verifier", "What", "base_of", "is_stream",
+    "session_of",
 ]  # fmt: skip

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transcriptd.content import BLOCK
 from transcriptd.errors import SourceError, Unreadable, Vanished
 from transcriptd.files import stat_at
 from transcriptd.layout import Names, copy_key
 from transcriptd.mirror import look_at
 from transcriptd.model import Session, State
 from transcriptd.places import Places
+from transcriptd.tree import Tree
+from transcriptd.verify.places import base_of
 from transcriptd.walk import inner_names, walk
 
 if TYPE_CHECKING:
@@ -21,9 +24,12 @@ if TYPE_CHECKING:
 
     from transcriptd.content import Content
     from transcriptd.journal import Journal
-    from transcriptd.model import Stat
+    from transcriptd.model import Cursor, Stat
     from transcriptd.rows import Record
     from transcriptd.sources import Source
+
+
+_MOST_OF_A_MIRROR = 4 * BLOCK
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Here:
         """Return sessions by the base key of the stream where they are archived, or will be.
 
         Those with a file here, and those of which the journal says that they are archived; only
-        those with an id in `wanted`, or all. Blocks.
+        those with an id or a base key in `wanted`, or all. Blocks.
         """
         records = self.journal.everything() if self.journal else []
         known = {r.session: r.cursor.key for r in records if r.cursor}
@@ -69,7 +75,7 @@ class Here:
                 found[session] = known.get(session) or self._key(session, base, aside[base])
         by_key: dict[str, list[Session]] = defaultdict(list)
         for session, key in (known | found).items():
-            if not wanted or session.id in wanted:
+            if not wanted or session.id in wanted or base_of(self.prefix, key) in wanted:
                 by_key[key].append(session)
         return dict(by_key)
 
@@ -82,28 +88,38 @@ class Here:
         source = self.sources.get(session.source)
         return source.key(Names(self.prefix, f"{self.machine}."), session) if source else None
 
-    async def read(self, session: Session) -> Read:
-        """Read a session's file."""
+    async def read(self, session: Session, cursor: Cursor | None = None) -> Read:
+        """Read a session's file. By its `cursor` it is known which rest without an end counts."""
         source = self.sources.get(session.source)
         if source is None:
-            return Read(None, stat_at(session.path))
+            return Read(None, await self.stat(session))
+        known = cursor if isinstance(source, Tree) else None  # what was checked is checked again
         try:
             seen = await asyncio.to_thread(
-                look_at, source, session, None, max_bytes=self.max_document
+                look_at, source, session, known, max_bytes=self.max_document
             )
         except Unreadable as error:
-            return Read(None, source.stat(session), State.QUARANTINED, error.reason)
+            return Read(None, await self.stat(session), State.QUARANTINED, error.reason)
         except Vanished:
             return Read(None, None, State.SOURCE_GONE)
         except SourceError:
-            return Read(None, source.stat(session))
+            return Read(None, await self.stat(session))
         return Read(seen.snapshot.content, seen.snapshot.stat)
 
-    def size(self, session: Session) -> int:
-        """Return how many bytes are held in memory while a session is read, about."""
+    async def stat(self, session: Session) -> Stat | None:
+        """Return what stands of a session at this moment; `None` where it is gone."""
         source = self.sources.get(session.source)
-        stat = source.stat(session) if source else None
-        return min(stat.size, self.max_document) if stat else 0
+        look = source.stat if source else lambda each: stat_at(each.path)
+        return await asyncio.to_thread(look, session)
+
+    async def size(self, session: Session) -> int:
+        """Return how many bytes are held in memory while a session is read, about."""
+        stat = await self.stat(session)
+        source = self.sources.get(session.source)
+        if stat is None or source is None:
+            return 0
+        is_read_in_blocks = isinstance(source, Tree) and not source.is_store(session.name)
+        return min(stat.size, _MOST_OF_A_MIRROR if is_read_in_blocks else self.max_document)
 
     def _files(self, source: Source, known: Iterable[str]) -> Iterator[Session]:
         seen: set[tuple[int, int]] = set()

@@ -63,7 +63,7 @@ async def take(store: Store, prefix: str, below: Iterable[str]) -> Inventory:
 
 
 def _join_documents(streams: dict[str, Has]) -> None:
-    """Let go of documents whose lines are those of a copy: copies of one writer share theirs."""
+    """Let go of documents whose lines are those of a copy: copies of one writer shared theirs."""
     alone = [key for key, has in streams.items() if has is Has.DOCUMENT and "/.conflicts/" in key]
     for key in alone:
         stem = f"{key.removesuffix('.jsonl')}~"

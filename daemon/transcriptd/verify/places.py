@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from transcriptd.layout import (
     claimed_by,
@@ -15,15 +16,19 @@ from transcriptd.layout import (
     conflict_key,
     document_key,
     generation_key,
+    mirrored,
     probe_prefix,
     segment_key,
     segment_place,
 )
+from transcriptd.sources import session_id
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _HISTORY = re.compile(r"([\w-]{1,128})/history\.jsonl")
 _DOCUMENT = re.compile(r"([\w-]{1,128})/session\.json")
-_MIRROR = re.compile(r"[\w-][\w.-]*/raw/[\w.-]+/(.+)", re.ASCII)
-_WRITER = re.compile(r"([\w-][\w.-]*\.[0-9a-f]{12})(?:~[0-9a-f]{8})?(?:\.jsonl|\.json)?", re.ASCII)
+_WRITER = re.compile(r"([\w-][\w.-]*\.[0-9a-f]{12}(?:~[0-9a-f]{8})?)(?:\.jsonl|\.json)?", re.ASCII)
 _CONFLICTS, _GENERATIONS, _TAIL = ".conflicts/", ".generations/", ".tail/"
 
 
@@ -77,7 +82,7 @@ def is_stream(prefix: str, key: str) -> bool:
     below = key.removeprefix(prefix)
     if not below.startswith(_CONFLICTS):
         history = _HISTORY.fullmatch(below) is not None
-        return history or _is_mirror(below)
+        return history or mirrored(prefix, key) is not None
     first, _, name = below.removeprefix(_CONFLICTS).rpartition("/")
     writer = name.removesuffix(".jsonl") if first.endswith(".jsonl") else name
     aside = _WRITER.fullmatch(name) and conflict_key(prefix, prefix + first, writer) == key
@@ -85,15 +90,23 @@ def is_stream(prefix: str, key: str) -> bool:
 
 
 def session_of(prefix: str, stream: str) -> str:
-    """Return the id of the session whose stream this is; for a mirror, the name of its file."""
-    below = _beside(prefix, stream).removeprefix(prefix)
-    match = _HISTORY.fullmatch(below) or _MIRROR.fullmatch(below)
-    return match[1] if match else below
+    """Return the id of the session whose stream this is. Several mirrors may have the same."""
+    base = base_of(prefix, stream)
+    if file := mirrored(prefix, base):
+        return session_id(file.agent, file.path)
+    below = base.removeprefix(prefix)
+    history = _HISTORY.fullmatch(below)
+    return history[1] if history else below
+
+
+def is_meant(prefix: str, stream: str, wanted: Collection[str]) -> bool:
+    """Say whether a stream is that of a session in `wanted`, by id or base key, or beside it."""
+    return base_of(prefix, stream) in wanted or session_of(prefix, stream) in wanted
 
 
 def document_of(prefix: str, stream: str) -> str | None:
     """Return where the `session.json` of a stream lies; `None` where there is never one."""
-    base = _beside(prefix, stream)
+    base = base_of(prefix, stream)
     history = _HISTORY.fullmatch(base.removeprefix(prefix))
     if history is None:
         return None
@@ -104,11 +117,22 @@ def document_of(prefix: str, stream: str) -> str | None:
     return conflict_key(prefix, document, match[1]) if match else None
 
 
+def base_of(prefix: str, stream: str) -> str:
+    """Return the base key that a stream under `.conflicts/` stands beside, else itself."""
+    aside = f"{prefix}{_CONFLICTS}"
+    if not stream.startswith(aside):
+        return stream
+    return prefix + stream.removeprefix(aside).rpartition("/")[0]
+
+
 def prefixes_of(prefix: str, session: str) -> tuple[str, ...]:
-    """Return below which prefixes everything of one session lies, given its id or a base key."""
+    """Return below which prefixes everything of one session lies, given a base key or its id.
+
+    Of a mirror's id nothing follows: it may be anywhere.
+    """
     name = f"{session}/"
-    if "/" in session:
-        name = _beside(prefix, session).removeprefix(prefix).removesuffix("history.jsonl")
+    if is_stream(prefix, session):
+        name = base_of(prefix, session).removeprefix(prefix).removesuffix("history.jsonl")
     folders = ("", _CONFLICTS, _GENERATIONS, _TAIL)
     apart = (f"{_GENERATIONS}{_CONFLICTS}", f"{_TAIL}{_CONFLICTS}")
     return tuple(f"{prefix}{folder}{name}" for folder in (*folders, *apart))
@@ -134,16 +158,3 @@ def _in_conflicts(prefix: str, key: str) -> Place:
         return Place(Kind.DOCUMENT, stream)
     kept = name.startswith("foreign-") and is_stream(prefix, prefix + first)
     return Place(Kind.KEPT, prefix + first) if kept else _STRANGER
-
-
-def _is_mirror(below: str) -> bool:
-    mirror = _MIRROR.fullmatch(below)
-    return bool(mirror) and not {"", ".", ".."} & set(below.split("/"))
-
-
-def _beside(prefix: str, stream: str) -> str:
-    """Return the base key that a stream under `.conflicts/` stands beside, else itself."""
-    aside = f"{prefix}{_CONFLICTS}"
-    if not stream.startswith(aside):
-        return stream
-    return prefix + stream.removeprefix(aside).rpartition("/")[0]

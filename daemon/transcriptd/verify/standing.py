@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transcriptd.digest import digests
-from transcriptd.files import stat_at
 from transcriptd.model import State
 from transcriptd.plan import Relation
 from transcriptd.verify.audit import RESTORE, held
@@ -51,11 +50,11 @@ async def stand(
     not enough.
     """
     cursor = record.cursor if record and record.cursor and record.cursor.key == found.key else None
-    stat = read.stat if read else stat_at(session.path)
+    stat = read.stat if read else await here.stat(session)
     compared = read is not None
     trusted = _trusted(record, cursor, stat, found)
     if trusted is None or (cursor and not held(found, cursor, known)):
-        read = read or await here.read(session)
+        read = read or await here.read(session, cursor)
     state, reason = trusted or State.PENDING, record.reason if trusted and record else ""
     relation = None
     if read is not None:

@@ -67,7 +67,11 @@ def verdicts_on(
         if found.head or findings:
             yield _with(stream, findings)
         return
+    here = [s for s in standings.values() if s.state is not State.SOURCE_GONE]
+    said = {finding.key for standing in here for finding in standing.findings}
     for session, standing in standings.items():
+        if here and standing not in here and {f.key for f in standing.findings} <= said:
+            continue  # its file has another name by now, under which it has been told
         is_nothing = standing.state is State.SOURCE_GONE and found.head is None
         if is_nothing and not findings and not standing.findings:
             continue  # it came and went before anything of it was archived

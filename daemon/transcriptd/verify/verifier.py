@@ -14,19 +14,21 @@ from transcriptd.errors import (
     AuthFailed,
     BucketMissing,
     SlowDown,
+    SourceError,
     StoreError,
     StreamError,
     Unreachable,
 )
 from transcriptd.gate import Gate
+from transcriptd.model import State
 from transcriptd.retry import until_done
 from transcriptd.verify import inventory
 from transcriptd.verify.audit import audit
 from transcriptd.verify.inventory import Has
 from transcriptd.verify.look import look
-from transcriptd.verify.places import prefixes_of, session_of
+from transcriptd.verify.places import base_of, is_meant, is_stream, prefixes_of, session_of
 from transcriptd.verify.reading import read
-from transcriptd.verify.standing import stand
+from transcriptd.verify.standing import Standing, stand
 from transcriptd.verify.verdicts import (
     is_doubtful,
     stranger,
@@ -45,8 +47,8 @@ if TYPE_CHECKING:
     from transcriptd.stores import Store
     from transcriptd.verify.finding import Finding, Verdict
     from transcriptd.verify.here import Here, Read
+    from transcriptd.verify.inventory import Inventory
     from transcriptd.verify.look import Found
-    from transcriptd.verify.standing import Standing
     from transcriptd.verify.verdicts import Wrong
 
 T = TypeVar("T")
@@ -103,18 +105,33 @@ class Verifier:
 
         Raises `StoreError` where the archive as a whole cannot be asked.
         """
-        below = [each for name in wanted for each in prefixes_of(self._prefix, name)]
-        take = partial(inventory.take, self._store, self._prefix, below or [self._prefix])
-        found = await self._ask(take)
-        ids = {session_of(self._prefix, name) for name in wanted}
-        sessions = await asyncio.to_thread(self._here.sessions, found.streams, ids)
+        meant = {base_of(self._prefix, name) for name in wanted}
+        found = await self._take(meant)
+        sessions = await asyncio.to_thread(self._here.sessions, found.streams, meant)
         for key in found.strangers:
             on_verdict(stranger(key))
         for root, why in self._here.unreadable.items():
             on_verdict(unreadable_root(root, why))
-        streams = dict.fromkeys(sessions, Has.NOTHING) | found.streams
+        unlisted = Has.GENERATIONS | Has.SEGMENTS if meant else Has.NOTHING
+        streams = dict.fromkeys(sessions, unlisted) | found.streams
         subjects = [Subject(key, has, sessions.get(key, [])) for key, has in streams.items()]
         await self._look_until_sure(subjects, on_verdict)
+
+    async def _take(self, meant: set[str]) -> Inventory:
+        """List what is meant, all of it where that is nothing. An id may be that of a mirror."""
+
+        async def take(*below: str) -> Inventory:
+            return await self._ask(partial(inventory.take, self._store, self._prefix, below))
+
+        if not meant:
+            return await take(self._prefix)
+        found = await take(*(each for name in meant for each in prefixes_of(self._prefix, name)))
+        known = {session_of(self._prefix, key) for key in found.streams}
+        if any(not is_stream(self._prefix, name) for name in meant - known):
+            found.streams |= (await take(self._prefix)).streams
+        streams = found.streams.items()
+        found.streams = {k: has for k, has in streams if is_meant(self._prefix, k, meant)}
+        return found
 
     async def _look_until_sure(
         self, subjects: list[Subject], on_verdict: Callable[[Verdict], None]
@@ -155,9 +172,11 @@ class Verifier:
         async with AsyncExitStack() as stack:
             reads: dict[Session, Read] = {}
             if self._deep and records:
-                size = sum(map(self._here.size, records))
+                size = sum([await self._here.size(session) for session in records])
                 await stack.enter_async_context(self._budget.borrow(size))
-                reads = {session: await self._here.read(session) for session in records}
+                for session, record in records.items():
+                    cursor = record.cursor if record else None
+                    reads[session] = await self._here.read(session, cursor)
             try:
                 found, known, findings = await self._find(subject, records, reads)
             except _OF_THE_STORE:
@@ -202,9 +221,12 @@ class Verifier:
     ) -> Standing:
         async with AsyncExitStack() as stack:
             if file is None:  # it may have to be read now
-                size = self._here.size(session)
+                size = await self._here.size(session)
                 await stack.enter_async_context(self._budget.borrow(size))
-            return await stand(self._here, session, record, found, known=known, read=file)
+            try:
+                return await stand(self._here, session, record, found, known=known, read=file)
+            except SourceError:
+                return Standing(State.PENDING)  # it was rewritten while it was compared
 
     async def _each(
         self, subjects: Iterable[Subject], work: Callable[[Subject], Awaitable[None]]

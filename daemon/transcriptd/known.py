@@ -1,0 +1,180 @@
+"""What the journal knows, for those who only ask: cursors, states, sums and what is not settled.
+
+Reading happens where it is called, also beside a running daemon; where the journal cannot be read,
+nothing is known. Sums over all sessions are answered by an index alone: with 100,000 of them the
+rows would take too long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+from transcriptd.model import NO_DOCUMENT, Session, Stat, State
+from transcriptd.rows import (
+    ARCHIVED,
+    ROW,
+    STAT,
+    Record,
+    Sum,
+    Target,
+    Transaction,
+    place_of,
+    record_of,
+    text_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from transcriptd.database import Database
+
+
+class Known:
+    """What stands in one journal."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, session: Session) -> Record | None:
+        """Return what is known of a session."""
+        where = "WHERE source = ? AND root = ? AND name = ?"
+        rows = self._select(where, place_of(session))
+        return next(iter(rows), None)
+
+    def records(self, source: str, session_id: str) -> list[Record]:
+        """Return what is known under a session id; a copy in another root has the same one."""
+        return self._select("WHERE id = ? AND source = ?", (session_id, source))
+
+    def not_current(self) -> list[Record]:
+        """Return every session that has another state than `current`."""
+        return self._select("WHERE state <> 'current'", ())
+
+    def without_document(self, source: str) -> list[Record]:
+        """Return a source's sessions whose lines are archived and whose `session.json` is not."""
+        where = "WHERE source = ? AND length IS NOT NULL AND document_digest IN ('', ?)"
+        return self._select(where, (source, NO_DOCUMENT))
+
+    def behind(self) -> list[Record]:
+        """Return every session whose base has not taken in its tail."""
+        return self._select("WHERE tail_length > 0", ())
+
+    def everything(self) -> list[Record]:
+        """Return every session."""
+        return self._select("", ())
+
+    def known_files(self, source: str, root: str) -> Iterator[tuple[str, Stat | None, State]]:
+        """Yield (name, stat, state) of a root's sessions, by name; for use in any one thread."""
+        try:
+            connection = self._database.connect()
+        except sqlite3.Error:
+            return
+        try:
+            rows = connection.execute(
+                f"SELECT name, state, {', '.join(STAT)} FROM sessions"  # noqa: S608 - constants
+                " WHERE source = ? AND root = ? ORDER BY name",
+                (source, text_of(root)),
+            )
+            for name, state, *stat in rows:
+                yield name, None if stat[0] is None else Stat._make(stat), State(state)
+        except (sqlite3.Error, ValueError):
+            return  # nothing more is known then, so that the rest is looked at
+        finally:
+            connection.close()
+
+    def unverified(self, sources: Collection[str], before_ns: int, at_most: int) -> list[Record]:
+        """Return sessions that wait for the scrub, unchanged since then, the longest first."""
+        wanted = ", ".join("?" for _ in sources)
+        where = f"WHERE is_verified = 0 AND mtime_ns < ? AND source IN ({wanted})"
+        return self._select(f"{where} ORDER BY mtime_ns LIMIT ?", (before_ns, *sources, at_most))
+
+    def scrubbing(self) -> tuple[int, int]:
+        """Return how many sessions wait for the scrub, and how many bytes they have."""
+        rows = self._database.read(
+            "SELECT count(*), total(length) FROM sessions WHERE is_verified = 0"
+        )
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def damaged(self) -> dict[str, int]:
+        """Return how many damaged lines the archived files have, by source."""
+        rows = self._database.read(
+            "SELECT source, total(damaged) FROM sessions WHERE damaged > 0 GROUP BY source"
+        )
+        return {source: int(lines) for source, lines in rows}
+
+    def most_damaged(self, at_most: int) -> list[Record]:
+        """Return the sessions with the most damaged lines."""
+        return self._select("WHERE damaged > 0 ORDER BY damaged DESC LIMIT ?", (at_most,))
+
+    def sums(self) -> list[Sum]:
+        """Return how many sessions each source has in each state, and what is archived of them."""
+        rows = self._database.read(
+            "SELECT source, state, count(*), total(records), total(length) FROM sessions"
+            " GROUP BY source, state"
+        )
+        return [
+            Sum(source, state, count, int(records), int(length))
+            for source, state, count, records, length in rows
+        ]
+
+    def tails(self) -> tuple[int, int]:
+        """Return how many bases have not taken in their tail, and how long those tails are."""
+        rows = self._database.read(
+            "SELECT count(*), total(tail_length) FROM sessions WHERE tail_length > 0"
+        )
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def unchanged_since(self, source: str, before_ns: int) -> tuple[int, int]:
+        """Return how many files of a source have not changed since then.
+
+        Also how many of them are not archived as they stand.
+        """
+        rows = self._database.read(
+            "SELECT count(*), total(state NOT IN (?, ?, ?)) FROM sessions"
+            " WHERE source = ? AND mtime_ns < ?",
+            (*ARCHIVED, source, before_ns),
+        )
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def behind_since(self) -> float | None:
+        """Return since when, in Unix seconds, the base that is behind longest is; `None`: none."""
+        rows = self._database.read("SELECT min(behind_since) FROM sessions WHERE tail_length > 0")
+        return rows[0][0] if rows else None
+
+    def open_transactions(self, session: Session) -> list[Transaction]:
+        """Return what was staged for a session and never settled, in that order."""
+        rows = self._database.read(
+            "SELECT txn, action, target FROM open_transactions"
+            " WHERE source = ? AND root = ? AND name = ? ORDER BY seq",
+            place_of(session),
+        )
+        found = []
+        for txn, action, target in rows:
+            with contextlib.suppress(ValueError, TypeError):  # damaged: nothing is known of it
+                found.append(Transaction(txn, session, action, Target(**json.loads(target))))
+        return found
+
+    def unsettled(self) -> list[Session]:
+        """Return the sessions with a transaction that was staged and never settled."""
+        rows = self._database.read("SELECT DISTINCT source, id, root, name FROM open_transactions")
+        return [
+            Session(source, session_id, os.fsdecode(root), name)
+            for source, session_id, root, name in rows
+        ]
+
+    def fact(self, name: str) -> str | None:
+        """Return a fact that was remembered under this name."""
+        rows = self._database.read("SELECT value FROM facts WHERE name = ?", (name,))
+        return rows[0][0] if rows else None
+
+    def _select(self, where: str, values: tuple[object, ...]) -> list[Record]:
+        columns = ", ".join(ROW)
+        rows = self._database.read(f"SELECT {columns} FROM sessions {where}", values)  # noqa: S608 - constants
+        found: list[Record] = []
+        for row in rows:
+            with contextlib.suppress(ValueError):  # damaged: nothing is known of it
+                found.append(record_of(row))
+        return found
