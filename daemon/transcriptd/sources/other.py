@@ -46,7 +46,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
         "(?:[^/]+/)*" if each == _ANY_DIRECTORIES else f"{_within_a_name(each)}/"
         for each in directories
     ]
-    return re.compile("".join([*parts, _within_a_name(last)]))
+    return re.compile("".join([*parts, _within_a_name(last)]), re.DOTALL)
 
 
 def _within_a_name(glob: str) -> str:
