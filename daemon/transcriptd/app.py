@@ -1,14 +1,12 @@
 """The daemon as a whole: what is wired to what, and the order of starting and stopping.
 
-`serve` reads as the life of the process: start, be ready, work until told to stop, drain, close.
-The only module that knows all the others.
+The only module that knows all the others. `serve` has it run as a process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from contextlib import AsyncExitStack
 from time import monotonic, time
 from typing import TYPE_CHECKING, Self
@@ -17,7 +15,6 @@ from transcriptd import identity, notify
 from transcriptd.budget import Budget
 from transcriptd.debounce import Debounce
 from transcriptd.gate import Gate
-from transcriptd.health import Health
 from transcriptd.journal import Journal
 from transcriptd.layout import Names
 from transcriptd.left import Result, what_is_left
@@ -25,7 +22,6 @@ from transcriptd.lock import Lock
 from transcriptd.logs import get_logger
 from transcriptd.model import State
 from transcriptd.pool import Pool
-from transcriptd.report import Report
 from transcriptd.scrub import Scrub
 from transcriptd.sealing import seconds_left
 from transcriptd.sources import open_sources
@@ -39,7 +35,7 @@ from transcriptd.watch import Watch
 from transcriptd.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from transcriptd.config import Config
     from transcriptd.errors import StoreError
@@ -49,7 +45,6 @@ if TYPE_CHECKING:
 
 log = get_logger("transcriptd.app")
 
-_BEAT_S = 30.0
 _SUMMARY_S = 300.0
 _FOREIGN_S = 3600.0
 _REQUESTS_A_TURN = 6  # of full size: a generation is read, copied, read back, then replaced
@@ -295,82 +290,6 @@ class Daemon:
             f"somebody else writes to the keys of session {session.id}",
             "give the CODETETHER_HISTORY_S3_* variables to transcriptd alone, not to CodeTether",
         )
-
-
-async def serve(config: Config, environ: Mapping[str, str]) -> int:
-    """Run the daemon until it is told to stop; return the exit status.
-
-    Raises `LockHeld` where another daemon runs on the same state directory or socket.
-    """
-    async with Daemon(config, environ) as daemon:
-        _say_where(daemon)
-        with _signals(daemon.stop):
-            async with Health(daemon.config.health, Report(daemon), daemon.sync, daemon.take_over):
-                await daemon.start()
-                notify.ready()
-                log.info("daemon.started", sessions=daemon.watch.files)
-                beating = asyncio.create_task(_beat(daemon, environ), name="watchdog")
-                try:
-                    await daemon.run()
-                finally:
-                    notify.stopping()
-                    await _cancel([beating])
-    log.info("daemon.stopped")
-    return 0
-
-
-def _say_where(daemon: Daemon) -> None:
-    config = daemon.config
-    if daemon.store is None:
-        return
-    said = {"place": daemon.store.place, "machine": config.machine}
-    if config.store == "local" and config.origin["local.path"] == "default":
-        said["hint"] = "set s3.bucket, or the CODETETHER_HISTORY_S3_* variables, to archive to S3"
-    log.info("archive.opened", **said)
-
-
-async def _beat(daemon: Daemon, environ: Mapping[str, str]) -> None:
-    """Tell systemd that we live and how we are, as long as the workers make progress."""
-    interval = notify.watchdog_interval(environ)
-    said = ""
-    while True:
-        if daemon.makes_progress():
-            notify.watchdog()
-        text = _summary(daemon)
-        if text != said:
-            notify.status(text)
-            said = text
-        await asyncio.sleep(interval or _BEAT_S)
-
-
-def _summary(daemon: Daemon) -> str:
-    waiting = len(daemon.pool.waiting()) if daemon.pool else 0
-    troubles = ", ".join(daemon.status.degraded)
-    return f"{daemon.watch.files} sessions, {waiting} waiting" + (
-        f"; degraded: {troubles}" if troubles else ""
-    )
-
-
-@contextlib.contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop at the first SIGTERM or SIGINT; the second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    wanted = (signal.SIGTERM, signal.SIGINT)
-
-    def first(number: signal.Signals) -> None:
-        log.info("signal.received", signal=number.name)
-        for each in wanted:
-            loop.remove_signal_handler(each)
-            signal.signal(each, signal.SIG_DFL)
-        stop()
-
-    for each in wanted:
-        loop.add_signal_handler(each, first, each)
-    try:
-        yield
-    finally:
-        for each in wanted:
-            loop.remove_signal_handler(each)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -260,7 +260,7 @@ def _as_a_stranger(directory: str) -> tuple[str, ...]:
     under = ("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups")
     Path(directory).chmod(0o755)
     tried = subprocess.run(
-        [*under, sys.executable, "-c", "import transcriptd.app"],
+        [*under, sys.executable, "-c", "import transcriptd.serve"],
         cwd=directory, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if tried.returncode:

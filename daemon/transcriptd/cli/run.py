@@ -36,7 +36,7 @@ def command(config: Config) -> None:
     Without configuration the archive is a local directory; `transcriptd config check` says which.
     A stop archives what is left, for at most `drain` seconds; a second signal ends at once.
     """
-    from transcriptd.app import serve
+    from transcriptd.serve import serve
 
     logs.configure(config.log.level, config.log.format)
     try:
