@@ -145,24 +145,15 @@ class Scan:
         found = Found(self.source.places(known))
         for root, _ in distinct(found.places.roots):
             try:
-                descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._scan_root(root, found)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # absence is not deletion
             except OSError as error:
                 found.unreadable[root] = error.strerror or "cannot be read"
-                continue
-            try:
-                self._scan_root(root, descriptor, found)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError as error:
-                found.unreadable[root] = error.strerror or "cannot be read"
-            finally:
-                os.close(descriptor)
         found.cpu_s = thread_time() - began
         return found
 
-    def _scan_root(self, root: Path, descriptor: int, found: Found) -> None:
+    def _scan_root(self, root: Path, found: Found) -> None:
         walked = walk(root, self.source.enters)
         found.skipped += walked.skipped
         for directory in walked.directories:
@@ -171,7 +162,11 @@ class Scan:
         inside = self._inside(root, walked)
         names = sorted({n for n in walked.names if self.source.counts(root, n)} | inside.keys())
         found.files += len(names)
-        found.changed += self._compare(root, names, inside, descriptor, walked.unreadable)
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found.changed += self._compare(root, names, inside, descriptor, walked.unreadable)
+        finally:
+            os.close(descriptor)
         found.unreadable |= walked.unreadable
 
     def _inside(self, root: Path, walked: Walked) -> dict[str, Stat]:

@@ -186,8 +186,8 @@ class Watch:
             await self._rearm.wait()
             return
         stop = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            rearming = tasks.create_task(self._stop_when_rearmed(stop), name="rearm")
+        rearming = asyncio.create_task(self._stop_when_rearmed(stop), name="rearm")
+        try:
             # Not recursive: it would follow links, to wherever they lead.
             async for changes in awatch(
                 *readable,
@@ -199,6 +199,7 @@ class Watch:
             ):
                 for change, name in changes:
                     await self._look_at(change, Path(name))
+        finally:
             rearming.cancel()
 
     async def _stop_when_rearmed(self, stop: asyncio.Event) -> None:
