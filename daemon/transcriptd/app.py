@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 from contextlib import AsyncExitStack
 from time import monotonic, time
 from typing import TYPE_CHECKING, Self
@@ -49,6 +50,8 @@ _SUMMARY_S = 300.0
 _FOREIGN_S = 3600.0
 _REQUESTS_A_TURN = 6  # of full size: a generation is read, copied, read back, then replaced
 _HOPELESS_PROBES = 3
+_DESCRIPTORS = 32  # of the journal, the event loop, the watcher and the sockets
+_DESCRIPTORS_A_WORKER = 3  # a file and two requests, or three
 
 
 class Daemon:
@@ -58,7 +61,8 @@ class Daemon:
         self.config = config
         self.status = Status()
         self.store: Store | None = None if config.store == "disabled" else open_store(config)
-        self.gate = Gate(config.workers, on_change=self._store_changed)
+        self._workers = _affordable(config.workers)
+        self.gate = Gate(self._workers, on_change=self._store_changed)
         self.journal = Journal(config.state_dir / "journal.db", on_trouble=self._journal_changed)
         self.sources = open_sources(config, environ)
         self._closing = AsyncExitStack()
@@ -113,7 +117,7 @@ class Daemon:
         )
         pool = Pool(
             worker.attempt,
-            workers=config.workers,
+            workers=self._workers,
             debounce=Debounce(config.debounce.quiet, config.debounce.max_wait),
             on_failure=worker.failed,
         )
@@ -290,6 +294,16 @@ class Daemon:
             f"somebody else writes to the keys of session {session.id}",
             "give the CODETETHER_HISTORY_S3_* variables to transcriptd alone, not to CodeTether",
         )
+
+
+def _affordable(workers: int) -> int:
+    """Return how many may work at once with the descriptors that this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(1, (soft - _DESCRIPTORS) // _DESCRIPTORS_A_WORKER)
+    if soft == resource.RLIM_INFINITY or workers <= most:
+        return workers
+    log.warning("workers.reduced", to=most, descriptors=soft, hint="raise the limit (ulimit -n)")
+    return most
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _OUT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.EAGAIN})
 _TICK_S = 0.02  # file times are as coarse as the kernel's clock: at most 10 ms
+_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE})
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _LARGEST_INTEGER = (1 << 63) - 1  # of the journal; some file systems number their inodes higher
 _UNTOLD = Stat(-1, -1, -1, -1, -1)
 _CLOSED = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -62,7 +64,7 @@ def stat_at(path: Path) -> Stat | None:
 def open_file(session: Session) -> int:
     """Open a session's file; the caller closes it. Raises any `SourceError`."""
     try:
-        descriptor = _open_below(session.root, session.name)
+        descriptor = _open_patiently(session)
     except FileNotFoundError:
         raise Vanished("the file is gone") from None
     except NotADirectoryError:
@@ -91,6 +93,18 @@ def require_acceptable(session: Session, stat: os.stat_result) -> None:
         raise Unreadable("not_a_file", "not a regular file")
     if stat.st_uid != os.geteuid() and stat.st_uid != Path(session.root).stat().st_uid:
         raise Unreadable("foreign_owner", "owned neither by us nor by the owner of its directory")
+
+
+def _open_patiently(session: Session) -> int:
+    """Open a file; where descriptors are short, wait for those that others give back."""
+    for pause_s in _PAUSES_S:
+        try:
+            return _open_below(session.root, session.name)
+        except OSError as error:
+            if error.errno not in _SHORT_OF:
+                raise
+        sleep(pause_s)
+    return _open_below(session.root, session.name)
 
 
 def _open_below(root: str, name: str) -> int:
