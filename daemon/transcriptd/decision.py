@@ -13,7 +13,7 @@ from transcriptd.plan import Manner
 
 if TYPE_CHECKING:
     from transcriptd.layout import Names
-    from transcriptd.model import Cursor
+    from transcriptd.model import Cursor, Session
     from transcriptd.plan import Action
     from transcriptd.survey import Survey
     from transcriptd.tail import Segment
@@ -25,13 +25,15 @@ class Standing:
 
     `tails`: segments may be written. `is_bare`: the base has no metadata of ours, so that nothing
     may hang on it. `contested`: another writer has a claim here. `used` is the highest generation
-    that stands anywhere.
+    that stands anywhere. `session`: whose file was compared with it; another file of the same
+    stream has a cursor of its own, which may be older.
     """
 
     tails: bool
     is_bare: bool
     contested: bool
     used: int
+    session: Session | None = None
 
     @classmethod
     def of(cls, found: Survey, names: Names, *, appends: bool) -> Standing:

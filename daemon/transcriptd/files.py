@@ -25,7 +25,8 @@ _TICK_S = 0.02  # file times are as coarse as the kernel's clock: at most 10 ms
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE})
 _PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 _LARGEST_INTEGER = (1 << 63) - 1  # of the journal; some file systems number their inodes higher
-_UNTOLD = Stat(-1, -1, -1, -1, -1)
+UNTOLD = Stat(-1, -1, -1, -1, -1)
+"""Something that may stand there, and equals nothing."""
 _CLOSED = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = _CLOSED | os.O_NONBLOCK
 _DIRECTORY = _CLOSED | os.O_DIRECTORY
@@ -58,7 +59,7 @@ def stat_at(path: Path) -> Stat | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        return _UNTOLD
+        return UNTOLD
 
 
 def open_file(session: Session) -> int:

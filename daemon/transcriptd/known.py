@@ -85,11 +85,14 @@ class Known:
         finally:
             connection.close()
 
-    def unverified(self, sources: Collection[str], before_ns: int, at_most: int) -> list[Record]:
-        """Return sessions that wait for the scrub, unchanged since then, the longest first."""
+    def unverified(
+        self, sources: Collection[str], after_ns: int, before_ns: int, at_most: int
+    ) -> list[Record]:
+        """Return sessions that wait for the scrub and changed last between then, oldest first."""
         wanted = ", ".join("?" for _ in sources)
-        where = f"WHERE is_verified = 0 AND mtime_ns < ? AND source IN ({wanted})"
-        return self._select(f"{where} ORDER BY mtime_ns LIMIT ?", (before_ns, *sources, at_most))
+        where = f"WHERE is_verified = 0 AND size IS NOT NULL AND source IN ({wanted})"
+        between = "AND mtime_ns > ? AND mtime_ns < ? ORDER BY mtime_ns LIMIT ?"
+        return self._select(f"{where} {between}", (*sources, after_ns, before_ns, at_most))
 
     def scrubbing(self) -> tuple[int, int]:
         """Return how many sessions wait for the scrub, and how many bytes they have."""

@@ -30,6 +30,7 @@ log = get_logger("transcriptd.scrub")
 _LOOK_EVERY_S = 60.0
 _IN_MEMORY = 256 << 20
 _AT_ONCE = 100
+_FIRST = -(1 << 63)
 
 
 class Scrub:
@@ -55,6 +56,7 @@ class Scrub:
         self._after_s = after_s
         self._on_doubt = on_doubt
         self._clock = clock
+        self._at_ns = _FIRST  # how far this round is
         self.read_bytes = 0
         self.found = 0
 
@@ -65,11 +67,14 @@ class Scrub:
                 await asyncio.sleep(_LOOK_EVERY_S)
 
     async def read_next(self) -> bool:
-        """Read one session, of those that can be read the one that waits longest."""
-        before_ns = int((self._clock() - self._after_s) * 1e9)
-        for record in self._journal.unverified(self._sources.keys(), before_ns, _AT_ONCE):
-            if await self._read(record):
-                return True
+        """Read the next session that can be read; `False` where none is left in this round."""
+        names, before_ns = self._sources.keys(), int((self._clock() - self._after_s) * 1e9)
+        while waiting := self._journal.unverified(names, self._at_ns, before_ns, _AT_ONCE):
+            for record in waiting:
+                self._at_ns = record.stat.mtime_ns if record.stat else self._at_ns
+                if await self._read(record):
+                    return True
+        self._at_ns = _FIRST
         return False
 
     async def _read(self, record: Record) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -41,7 +42,8 @@ class Streams:
         async with lock:
             for record in self._journal.records(session.source, session.id):
                 owns = record.session != session and record.cursor and record.cursor.key == key
-                if owns and await self.stat(record.session) is not None:
+                stands = owns and await self.stat(record.session) is not None
+                if stands and not await asyncio.to_thread(_share_a_root, record.session, session):
                     yield self._copy_key(session, key)
                     return
             yield key
@@ -74,7 +76,7 @@ class Streams:
         session, content = snapshot.session, snapshot.content
         for record in self._journal.records(session.source, session.id):
             cursor = record.cursor
-            if cursor is None or cursor.key == key or cursor.length > content.size:
+            if cursor is None or cursor.key == key or not 0 < cursor.length <= content.size:
                 continue
             if await self.stat(record.session) is None:
                 found = await asyncio.to_thread(digests, content, [cursor.length])
@@ -91,3 +93,14 @@ class Streams:
 
     def _copy_key(self, session: Session, key: str) -> str:
         return copy_key(self._names.prefix, key, self._names.writer, session.root)
+
+
+def _share_a_root(one: Session, other: Session) -> bool:
+    """Whether two files stand below one root, which may have two names.
+
+    With one key they are one file: by its other name, or as it was before it was compressed.
+    """
+    try:
+        return Path(one.root).samefile(other.root)
+    except OSError:
+        return False

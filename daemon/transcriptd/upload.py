@@ -95,7 +95,7 @@ class Uploader:
         `None` where there was nothing to archive. Raises `Behind`, `Superseded` and `StoreError`.
         """
         snapshot = look.snapshot
-        standing = self._known.get(cursor.key) if cursor else None
+        standing = self._standing(snapshot.session, cursor)
         if cursor and standing:
             actions = plan(
                 cursor,
@@ -118,7 +118,7 @@ class Uploader:
 
     async def seal(self, look: Look, cursor: Cursor) -> Cursor:
         """Let the base take in its tail, from a source that begins with all that is archived."""
-        if cursor.key not in self._known:
+        if self._standing(look.snapshot.session, cursor) is None:
             raise Superseded("the archive has to be looked at first")
         seal = Seal(cursor.generation, cursor.etag)
         return await self._carry_out((seal,), look, cursor, cursor.key) or cursor
@@ -196,8 +196,16 @@ class Uploader:
         standing = decision.standing
         # Nothing tells whose generation a bare base is: beside others it is looked at each time.
         if not (standing.is_bare and standing.contested):
-            self._known[decision.key] = standing
+            self._known[decision.key] = replace(standing, session=look.snapshot.session)
         return decision
+
+    def _standing(self, session: Session, cursor: Cursor | None) -> Standing | None:
+        """Return what is known of a stream, if this session's cursor is from then or later.
+
+        A file that was compressed, or comes back, goes on with the stream of another one.
+        """
+        standing = self._known.get(cursor.key) if cursor else None
+        return standing if standing and standing.session == session else None
 
     def _require_rest(self, key: str) -> None:
         """Repair what somebody else overwrites no more than once a minute."""

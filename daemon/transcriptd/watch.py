@@ -142,7 +142,11 @@ class Watch:
         return True
 
     def _directories(self) -> set[str]:
-        return {directory for scan in self.scans for directory in scan.found.directories}
+        # In one step: a thread may take in a new one meanwhile.
+        return set().union(*(scan.found.directories for scan in self.scans))
+
+    def _is_directory(self, path: Path) -> bool:
+        return any(str(path) in scan.found.directories for scan in self.scans)
 
     def _places(self) -> list[Path]:
         """Return what must be looked at whether it is still the same: roots and indexes."""
@@ -214,7 +218,7 @@ class Watch:
 
     async def _look_at(self, change: Change, path: Path) -> None:
         """Say what an event may mean."""
-        if change is Change.deleted and (path in self._armed or str(path) in self._directories()):
+        if change is Change.deleted and (path in self._armed or self._is_directory(path)):
             self._rearm.set()  # made again, it may have the same identity
             return
         for scan in self.scans:

@@ -133,16 +133,17 @@ class Worker:
             if cursor and self._streams.changes(session, cursor, key):
                 cursor = None  # the first file is gone, or back
             guard = before.guard if before and cursor else None
-            held: Look | None = await self._look(turn, cursor, guard)
+            first = await self._look(turn, cursor, guard)
             failpoint.reached("looked")
-            has_news = held is None or self._has_news(held, cursor)
-            if held and not has_news and not (cursor and cursor.tail_length):
-                return await self._note_archived(turn, held, before, cursor)
-            if not self._gate.is_free:
-                held = None  # nothing is held in memory while the store is down
+            if not (cursor and cursor.tail_length) and not self._has_news(first, cursor):
+                return await self._note_archived(turn, first, before, cursor)
+            # Nothing is held in memory while the store is down.
+            held = first if self._gate.is_free else None
+            del first
             async with self._gate.turn():
                 seen = held or await self._look(turn, cursor, guard)
-                if not has_news and not await self._is_seal_due(turn, cursor):
+                # Asked of what was seen last: it may have grown while others had their turn.
+                if not self._has_news(seen, cursor) and not await self._is_seal_due(turn, cursor):
                     return await self._note_archived(turn, seen, before, cursor)
                 self._status.set(session, State.UPLOADING)
                 if cursor is None:
@@ -185,7 +186,10 @@ class Worker:
             return seen
         session, cursor = former
         there = replace(seen, extends=True, snapshot=replace(seen.snapshot, session=session))
-        moved = await self._uploader.archive(there, cursor, cursor.key)
+        try:
+            moved = await self._uploader.archive(there, cursor, cursor.key)
+        except Behind:
+            return seen  # it holds more than the file: left as it is, and nothing is copied
         if moved is not None and moved.tail_length:
             moved = await self._uploader.seal(there, moved)
         return replace(seen, origin=moved)

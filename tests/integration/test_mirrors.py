@@ -238,6 +238,41 @@ class TestCodex:
         assert not KeptInBucket(server).listing("history/.generations/")
         assert not KeptInBucket(server).listing("history/.conflicts/")
 
+    async def test_a_rollout_that_grew_before_it_was_compressed_goes_on_where_that_ended(
+        self, home: Home, server: Server
+    ) -> None:
+        path, key = codex(home), f"codex/sessions/2026/11/21/{ROLLOUT}"
+        path.write_bytes(lines(500))
+        compressed = path.with_name(f"{path.name}.zst")
+        async with running(home) as daemon:
+            await daemon.archives(UUID, len(lines(500)))
+            compressed.write_bytes(zstandard.compress(lines(520)))
+            path.unlink()
+            await eventually(lambda: kept(server, key) == lines(520))
+            assert (await daemon.sync(seal=True)).is_ok
+            path.write_bytes(lines(560))
+            compressed.unlink()
+            await daemon.archives(UUID, len(lines(560)))
+            assert kept(server, key) == lines(560)
+
+    async def test_a_rollout_that_is_compressed_again_is_not_sent_again(
+        self, home: Home, proxy: FaultProxy, server: Server
+    ) -> None:
+        path, key = codex(home), f"codex/sessions/2026/11/21/{ROLLOUT}"
+        compressed = path.with_name(f"{path.name}.zst")
+        async with running(home) as daemon:
+            for count in (500, 800):
+                path.write_bytes(lines(count))
+                compressed.unlink(missing_ok=True)
+                await eventually(lambda n=count: kept(server, key) == lines(n))
+                assert (await daemon.sync(seal=True)).is_ok
+                before = sent(proxy, "rollout")
+                compressed.write_bytes(zstandard.compress(lines(count)))
+                path.unlink()
+                await daemon.reports(lambda s: s["totals"]["states"]["source_gone"] == 1)
+                assert (await daemon.sync(seal=True)).is_ok
+                assert sent(proxy, "rollout") == before
+
     def test_a_rollout_that_is_first_met_compressed_is_archived_by_its_content(
         self, home: Home, server: Server
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,3 +176,20 @@ async def test_one_that_cannot_be_read_does_not_hold_up_the_others(archived: Arc
     assert await scrub.read_next()
     assert not await scrub.read_next()
     assert scrub.read_bytes == len(LARGE) + len(LINE)
+
+
+async def test_sessions_that_cannot_be_read_are_in_nobodys_way(archived: Archived) -> None:
+    await archived.archive()
+    await archived.grow()
+    record = archived.journal.record(archived.session)
+    assert record
+    assert record.stat
+    assert record.cursor
+    for number in range(150):  # of a disk that is not mounted now
+        gone = replace(record.session, name=f"-p/gone-{number}.jsonl")
+        stat = record.stat._replace(mtime_ns=number)
+        await archived.journal.save(gone, record.cursor)
+        await archived.journal.note(gone, stat, State.CURRENT, is_verified=False)
+    scrub = archived.scrub()
+    assert await scrub.read_next()
+    assert not await scrub.read_next()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
+import threading
+import time
 from collections import Counter
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +25,6 @@ from transcriptd.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 NEVER = 3600.0
 
@@ -270,3 +273,25 @@ async def test_events_that_were_lost_are_made_up_for_by_the_rescan(
         await journal.note(watched.session("first"), Stat(1, 2, 3, 4, 5), State.CURRENT)
         watched.reported.clear()
         await watched.until_reported("first")
+
+
+async def test_a_scan_is_not_disturbed_by_a_directory_that_is_taken_in_meanwhile(
+    watched: Watched,
+) -> None:
+    found = watched.watch.scans[0].found.directories
+    found.update({f"/d/{n}": (Path("/d"), str(n)) for n in range(100_000)})
+    looked = threading.Event()
+
+    def take_in() -> None:
+        for number in itertools.takewhile(lambda _: not looked.is_set(), itertools.count()):
+            found[f"/new/{number}"] = (Path("/new"), str(number))
+            time.sleep(0.0005)
+
+    taking_in = asyncio.create_task(asyncio.to_thread(take_in))
+    try:
+        for _ in range(100):
+            watched.watch._directories()
+            await asyncio.sleep(0)
+    finally:
+        looked.set()
+        await taking_in

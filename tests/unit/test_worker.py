@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.daemon import eventually
 from tests.documents import SESSION_ID, compact, conversation, document, history
 from tests.machine import MIB, Machine
 from tests.memory_store import Bucket
@@ -16,6 +18,7 @@ from transcriptd.errors import SlowDown, Superseded, Unreachable
 from transcriptd.journal import entries
 from transcriptd.model import Session, State
 from transcriptd.pool import SETTLED_S, Turn
+from transcriptd.write import Sizes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -284,3 +287,21 @@ async def test_ids_that_codetether_accepts_are_archived_as_they_are(machine: Mac
         machine.save(SHORT, session_id)
         await machine.turn(machine.session(session_id))
         assert machine.archived(session_id) == history(SHORT)
+
+
+async def test_what_is_saved_while_its_turn_waits_for_the_store_is_archived_in_it(
+    tmp_path: Path,
+) -> None:
+    async with Machine(tmp_path, sizes=Sizes(small=0)) as machine:
+        for messages in (SHORT, LONG):  # the second is a tail, which alone is no reason to seal
+            machine.save(messages)
+            await machine.turn()
+        machine.save(LONG, title="another")
+        async with AsyncExitStack() as others:
+            for _ in range(machine.gate.pressure.slots):
+                await others.enter_async_context(machine.gate.turn())
+            turn = asyncio.create_task(machine.turn())
+            await eventually(lambda: machine.gate._waiting)
+            machine.save(conversation(9))
+        await turn
+        assert await machine.content() == history(conversation(9))

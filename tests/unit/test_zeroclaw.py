@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests import agents
 from tests.agents import record
 from transcriptd.errors import SourceError, Unreadable, Vanished
+from transcriptd.files import UNTOLD
 from transcriptd.layout import Names, mirrored
 from transcriptd.mirror import look_at
 from transcriptd.model import Cursor
@@ -278,3 +279,14 @@ class TestDatabase:
         store.does("UPDATE sessions SET content = upper(content) WHERE id = 2")
         again = look_at(zeroclaw, found, cursor, first.guard, max_bytes=4 * MAX_BYTES)
         assert not again.extends
+
+    def test_a_session_of_one_that_cannot_be_read_now_is_not_gone(
+        self, zeroclaw: ZeroClaw, root: Path, store: agents.ZeroClawStore
+    ) -> None:
+        store.says("chat", "hello")
+        held = session(zeroclaw, root, "sessions.db/chat.jsonl")
+        store.path.rename(root / "elsewhere")
+        store.path.write_bytes(b"no database" * 100)
+        assert zeroclaw.stat(held) == UNTOLD
+        store.path.unlink()
+        assert zeroclaw.stat(held) is None
