@@ -105,6 +105,14 @@ class Rewritten(Changing):
     """A file is no longer what it was known as, where nothing but reading all of it told so."""
 
 
+class Unsettled(Changing):
+    """A file is being written anew; it is to be looked at again in `seconds`, not sooner."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Vanished(SourceError):
     """The file is not there."""
 

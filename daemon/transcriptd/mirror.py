@@ -19,7 +19,7 @@ from transcriptd.blocks import Blocks, measure
 from transcriptd.content import BLOCK
 from transcriptd.damage import Damage
 from transcriptd.digest import EMPTY
-from transcriptd.errors import Changing
+from transcriptd.errors import Unsettled
 from transcriptd.files import wait_out_the_tick
 from transcriptd.model import Guard, Snapshot
 from transcriptd.snapshot import Look
@@ -85,7 +85,7 @@ class _Mirrored:
         seen = self._resumed(cursor, guard, end) if cursor and guard else None
         seen = seen or self._read_whole(cursor, end)
         if not seen.extends and not end and waits_s is not None:
-            raise Changing("it was emptied, or is being written anew")
+            raise Unsettled("it was emptied, or is being written anew", seconds=waits_s)
         is_unfinished = seen.snapshot.content.size < self._raw.size
         return replace(seen, unfinished_s=waits_s) if is_unfinished else seen
 

@@ -24,6 +24,7 @@ from transcriptd.errors import (
     StoreError,
     Superseded,
     Unreadable,
+    Unsettled,
     Vanished,
 )
 from transcriptd.layout import document_digest
@@ -109,6 +110,9 @@ class Worker:
         except Rewritten:
             await self._journal.doubt(turn.session)
             raise
+        except Unsettled as error:
+            self._status.set(turn.session, State.PENDING, "moved_on", str(error))
+            return error.seconds
         except Unreadable as error:
             await self._quarantine(turn.session, before, stat, error)
             return await self._keep_up(turn, before)

@@ -1,4 +1,4 @@
-"""A file that its agent moved, beside what is archived under its former name."""
+"""A file that its agent moves or writes anew, beside what is archived of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tests.machine import Machine
+from transcriptd.mirror import QUIET_S
 from transcriptd.model import Session
 from transcriptd.sources.codex import Codex
 
@@ -49,3 +50,25 @@ async def test_where_the_former_stream_holds_more_the_new_one_is_written_all_the
         await machine.turn(session)
         assert await machine.content(f"{RAW}/archived_sessions/{NAME}") == LINES
         assert await machine.content(f"{RAW}/sessions/{NAME}") == LINES * 2
+
+
+async def test_a_file_that_was_just_emptied_is_left_for_later_and_keeps_nobody_waiting(
+    tmp_path: Path,
+) -> None:
+    async with Machine(tmp_path) as machine:
+        session = rollout(machine, LINES)
+        await machine.turn(session)
+        session.path.write_bytes(b"")
+        machine.store.log.clear()
+        later = await machine.turn(session)
+        assert later is not None
+        assert 0 < later <= QUIET_S
+        assert machine.store.log == []
+        assert await machine.content(f"{RAW}/sessions/{NAME}") == LINES
+
+
+async def test_a_file_that_stays_empty_is_the_next_generation(tmp_path: Path) -> None:
+    async with Machine(tmp_path) as machine:
+        await machine.turn(rollout(machine, LINES))
+        await machine.turn(rollout(machine, b""))
+        assert await machine.content(f"{RAW}/sessions/{NAME}") == b""
