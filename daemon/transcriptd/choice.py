@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from transcriptd.errors import AccessDenied, TranscriptdError
+from transcriptd.errors import AccessDenied, NotFound, TranscriptdError
 from transcriptd.layout import history_key
 from transcriptd.mirrors import find_mirrors, joined, machines, named, session_of
 from transcriptd.projects import is_about
@@ -26,6 +26,7 @@ from transcriptd.wanted import (
     wanted,
     wanted_mirror,
 )
+from transcriptd.whereabouts import Finder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,6 +113,16 @@ class Chooser:
         mirrors = await asked(find)
         return [of_mirror(each) for each in self._meant(mirrors, self._machine, agents)]
 
+    async def machines(self) -> list[str]:
+        """Return of which machines the archive has mirrors; none where that is not to be known.
+
+        Raises `StoreError`.
+        """
+        try:
+            return machines(await asked(partial(find_mirrors, self._store, self._prefix)))
+        except AccessDenied:
+            return []
+
     @staticmethod
     def _meant(
         mirrors: Iterable[MirroredSession], machine: str, agents: frozenset[str]
@@ -144,7 +155,7 @@ class Chooser:
     async def _named(self, what: str, choice: Choice, lookup: _Lookup) -> list[AnyWanted]:
         if mirror := wanted_mirror(self._prefix, what, choice.generation):
             return [mirror]
-        document = None
+        document, agents = None, " or ".join(sorted(choice.agents))
         if choice.has_documents or what.startswith(self._prefix):
             with suppress(ValueError):
                 document = wanted(self._prefix, what, choice.generation)
@@ -152,10 +163,27 @@ class Chooser:
         if document and (is_key or await self._has(document.session_id)):
             return [document]
         if choice.has_mirrors and (mirrors := await lookup.named(what, choice)):
+            await self._require_generation(mirrors, choice.generation)
             return [*mirrors]
-        if document:
-            return [document]
-        raise NothingThere("neither an id nor a key of a session in the archive")
+        if document and choice.generation is not None:
+            return [document]  # a finished generation stands, also where the current one is lost
+        of_them = f" of {agents}" if agents else ""
+        raise NothingThere(f"there is no session {what}{of_them} in the archive")
+
+    async def _require_generation(
+        self, files: Iterable[WantedMirror], generation: int | None
+    ) -> None:
+        """Raise `NothingThere` where a session has no such generation, before what belongs to it.
+
+        What belongs to it is asked for as it is now.
+        """
+        for key in {each.key for each in files if each.generation is not None}:
+            finder = Finder(self._store, self._prefix, key)
+            try:
+                await asked(partial(finder.find, generation, 0))
+            except NotFound:
+                message = f"the archive has no generation {generation} of it"
+                raise NothingThere(message) from None
 
     async def _has(self, session_id: str) -> bool:
         key = history_key(self._prefix, session_id)
@@ -192,25 +220,42 @@ class _Lookup:
                 self._here = await asked(partial(self._find, machine=self._machine))
             except AccessDenied:  # what may not be listed can be restored by its key
                 self._here = []
-        here = [m for m in self._here if not choice.agents or m.agent in choice.agents]
+        here = [each for each in self._here if _is_asked_for(each, choice)]
         found = named(here, what)
         ids = sorted({(each.agent, each.session_id) for each in found})
         if len(ids) > 1:
             several = ", ".join(f"{name} ({agent})" for agent, name in ids)
             raise NothingThere(f"several sessions are meant: {several}")
         if not found:
-            await self._look_elsewhere(what)
+            self._require_agent(named(self._here, what), choice)
+            await self._look_elsewhere(what, choice)
         inner = [each for each in here for main in found if _belongs(each, main)]
         meant = [replace(of_mirror(each), generation=choice.generation) for each in found]
         return [*map(of_mirror, inner), *meant]
 
-    async def _look_elsewhere(self, what: str) -> None:
+    @staticmethod
+    def _require_agent(found: list[MirroredSession], choice: Choice, option: str = "") -> None:
+        """Raise `NothingThere` where sessions are called so, and none is of an agent asked for."""
+        if found and not any(_is_asked_for(each, choice) for each in found):
+            theirs = sorted({each.agent for each in found})
+            raise NothingThere(
+                f"it is a session of {', '.join(theirs)}: say {option}--agent {theirs[0]}"
+            )
+
+    async def _look_elsewhere(self, what: str, choice: Choice) -> None:
         try:
             everywhere = await asked(self._find)
         except AccessDenied:
             return
-        if there := machines(named(everywhere, what)):
+        found = named(everywhere, what)
+        option = f"--machine {found[0].machine} " if found else ""
+        self._require_agent(found, choice, option)
+        if there := machines(each for each in found if _is_asked_for(each, choice)):
             raise NothingThere(f"machine {', '.join(there)} has it: say --machine {there[0]}")
+
+
+def _is_asked_for(each: MirroredSession, choice: Choice) -> bool:
+    return not choice.agents or each.agent in choice.agents
 
 
 def _belongs(each: MirroredSession, main: MirroredSession) -> bool:

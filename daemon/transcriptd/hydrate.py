@@ -7,7 +7,8 @@ is newest is fetched first, so that it is there if the time does not suffice. Kn
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,26 @@ class Bounds:
 
 @dataclass(slots=True)
 class Found:
-    """What there is of an agent and a workspace: `there` already, `left` for want of room."""
+    """What there is of an agent and a workspace: `there` already, `left` for want of room.
+
+    `elsewhere` are sessions about other directories. `strangers` are the machines that the archive
+    has sessions of, where it has none of this one.
+    """
 
     wanted: list[AnyWanted]
     there: int = 0
     left: int = 0
+    elsewhere: list[AnyWanted] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+
+class _State(Enum):
+    """What a session is to this machine."""
+
+    MISSING = auto()
+    THERE = auto()
+    ELSEWHERE = auto()
+    NOT_OURS = auto()  # another machine's, or nothing that can be restored
 
 
 class Hydrator:
@@ -66,6 +82,7 @@ class Hydrator:
         self._machine = machine
         self._chooser = Chooser(store, prefix, machine)
         self._restorer = restorer
+        self._writers: set[str] = set()
 
     async def find(self, agents: frozenset[str], workspace: str, bounds: Bounds) -> Found:
         """Find the newest sessions that are missing, the newest first. Raises `StoreError`.
@@ -82,17 +99,23 @@ class Hydrator:
         for at in range(0, len(newest), _AT_ONCE):
             batch = newest[at : at + _AT_ONCE]
             asked = (self._missing(files, workspace) for files in batch)
-            for missing, is_there in await asyncio.gather(*asked):
+            for files, (missing, state) in zip(batch, await asyncio.gather(*asked), strict=True):
                 size = sum(each.size for each in missing)
-                found.there += is_there
-                if missing and (not room.sessions or size > room.size):
+                found.there += state is _State.THERE
+                if state is _State.ELSEWHERE:
+                    found.elsewhere.append(files[0])
+                elif missing and (not room.sessions or size > room.size):
                     found.left += 1
                 elif missing:
                     found.wanted += missing
                     room = Bounds(room.sessions - 1, room.size - size)
             if not room.sessions:
-                found.left += len(newest[at + _AT_ONCE :])
+                states = [(await self._standing(files))[1] for files in newest[at + _AT_ONCE :]]
+                found.there += states.count(_State.THERE)
+                found.left += states.count(_State.MISSING)
                 break
+        if not (found.wanted or found.there or found.left):
+            found.strangers = await self._strangers(found.elsewhere)
         return found
 
     async def restore(self, wanted: Iterable[AnyWanted], report: Callable[[Outcome], None]) -> None:
@@ -101,19 +124,36 @@ class Hydrator:
 
     async def _missing(
         self, files: Sequence[AnyWanted], workspace: str
-    ) -> tuple[list[AnyWanted], bool]:
-        """Return what of a session is missing here, and whether all of it is there."""
-        there = [await asyncio.to_thread(self._is_there, each) for each in files]
-        missing = [each for each, is_there in zip(files, there, strict=True) if is_there is False]
+    ) -> tuple[list[AnyWanted], _State]:
+        """Return what of a session is missing here and wanted, and what the session is."""
+        missing, state = await self._standing(files)
         if not missing:
-            return [], True in there
+            return [], state
         first = files[0]
         agent = DOCUMENTS if isinstance(first, Wanted) else first.agent
         if agent in KNOWN and not await is_about(self._store, self._prefix, first, workspace):
-            return [], False
+            return [], _State.ELSEWHERE
         if isinstance(first, Wanted) and not await self._is_ours(first):
-            return [], False
-        return missing, False
+            return [], _State.NOT_OURS
+        return missing, state
+
+    async def _standing(self, files: Sequence[AnyWanted]) -> tuple[list[AnyWanted], _State]:
+        """Return what of a session is missing on this disk, whoever's it is."""
+        there = [await asyncio.to_thread(self._is_there, each) for each in files]
+        missing = [each for each, is_there in zip(files, there, strict=True) if is_there is False]
+        if missing:
+            return missing, _State.MISSING
+        return [], _State.THERE if True in there else _State.NOT_OURS
+
+    async def _strangers(self, elsewhere: Sequence[AnyWanted]) -> list[str]:
+        """Return the machines that the archive has sessions of; none where this is one of them."""
+        self._writers.update(await self._chooser.machines())
+        for each in elsewhere:
+            if self._machine in self._writers:
+                break
+            if isinstance(each, Wanted):
+                await self._is_ours(each)
+        return [] if self._machine in self._writers else sorted(self._writers)
 
     async def _is_ours(self, each: Wanted) -> bool:
         """Say whether a session that belongs to no machine was last written by this one.
@@ -125,7 +165,10 @@ class Hydrator:
         head = await asked(lambda: self._store.head(last.key))
         decode = SegmentMeta.decode if last.is_segment else Meta.decode
         said = decode(head.metadata) if head else None
-        return said is None or machine_of(said.writer) == self._machine
+        if said is None:
+            return True
+        self._writers.add(machine_of(said.writer))
+        return machine_of(said.writer) == self._machine
 
     def _is_there(self, each: AnyWanted) -> bool | None:
         """Say whether a file stands; `None` for what cannot be restored at all."""

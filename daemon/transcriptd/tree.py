@@ -6,6 +6,7 @@ for the agents' own modules (`sources/`) to say.
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,26 @@ class Tree:
         """Return after how many seconds without a change the agent deletes a session, if ever."""
         return None
 
-    def destination(self, path: str) -> tuple[Path, str] | None:
-        """Return the root and the name at which the agent looks for the file with this path."""
-        return (self._roots[0], path) if self._roots and self.mirrors(path) else None
+    def destination(self, path: str, known: Iterable[Path] = ()) -> tuple[Path, str] | None:
+        """Return the root and the name at which the agent has the file with this path.
+
+        Of several roots that is the one where the file stands; else the first one that exists,
+        those where it is `known` to have stood before all others; else the agent's own. Blocks.
+        """
+        if not self.mirrors(path):
+            return None
+        seats = {r: name for r in self._roots if (name := self.name_below(r, path))}
+        standing = (root for root, name in seats.items() if self.stands(root, name))
+        before = (root for root in known if root in seats and stat_at(root))
+        existing = (root for root in seats if stat_at(root))
+        root = next(chain(standing, before, existing, seats), None)
+        return (root, seats[root]) if root else None
+
+    def name_below(self, root: Path, path: str) -> str | None:
+        """Return which name below a root has this path; `None` where none has."""
+        label = self.label(root)
+        return path.removeprefix(label) if path.startswith(label) else None
+
+    def stands(self, root: Path, name: str) -> bool:
+        """Say whether a session's file stands below a root, whatever it holds. Blocks."""
+        return stat_at(root / name) is not None

@@ -211,6 +211,19 @@ async def test_a_name_that_several_mirrors_have_is_exit_status_1_and_their_keys(
         assert outcome.err.splitlines()[1:] == [f"  {key}" for key in keys]
 
 
+async def test_of_a_session_that_two_machines_have_this_machines_is_printed(home: Home) -> None:
+    home.environ["TRANSCRIPTD_MACHINE"] = "new"
+    path = f"-srv/{UUID}.jsonl".encode()
+    async with planted(home) as archive:
+        await archive.base(mirror_key(PREFIX, "new", "claude", path), b"{}\n{}\n")
+        await archive.base(mirror_key(PREFIX, "old", "claude", path), b"{}\n")
+    for what in (UUID, UUID[:8]):
+        assert cat(home, what) == b"{}\n{}\n"
+    assert cat(home, mirror_key(PREFIX, "old", "claude", path)) == b"{}\n"
+    home.environ["TRANSCRIPTD_MACHINE"] = "third"
+    assert "may be any of these" in home.run("cat", UUID).err
+
+
 async def test_a_session_of_codetether_goes_before_a_mirror_and_nothing_is_listed(
     home: Home, bucket: Server
 ) -> None:

@@ -259,6 +259,73 @@ def test_all_agents_have_theirs_again_and_one_alone_where_it_is_named(local: Pod
     assert all(file.exists() for file in (rollout, zeroclaw, local.file, local.document))
 
 
+def test_an_agent_that_is_only_configured_has_its_sessions_again(local: Pod) -> None:
+    settings = local.home.path / ".config" / "transcriptd" / "config.toml"
+    kept = local.home.path / "x" / "a.jsonl"
+
+    def configure() -> None:
+        for file in (settings, kept):
+            file.parent.mkdir(parents=True)
+        settings.write_text('[[sources]]\nname = "x"\nroot = "~/x"\n')
+
+    configure()
+    kept.write_bytes(b"{}\n")
+    assert local.home.run("sync").status == 0
+    local.lose()
+    configure()
+    assert hydrated(local, "--agent", "claude")["restored"] == 0
+    assert hydrated(local, "--agent", "x")["restored"] == 1
+    assert kept.read_bytes() == b"{}\n"
+    outcome = local.home.run("hydrate", "--agent", "y")
+    assert (outcome.status, "zeroclaw, x" in outcome.err) == (2, True)
+
+
+def test_a_file_in_an_older_place_of_its_agent_is_there(local: Pod) -> None:
+    older = local.home.path / ".zeroclaw" / "workspace" / "sessions" / "telegram_1.jsonl"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"{}\n")
+    assert local.home.run("sync").status == 0
+    assert local.home.run("restore", "--all").out.startswith("0 restored, 1 already there\n")
+    assert local.home.run("hydrate").out == "0 restored, 1 already there\n"
+    older.unlink()
+    (older.parents[2] / "data" / "sessions").mkdir(parents=True)
+    assert hydrated(local)["restored"] == 1
+    assert older.exists(), "where it stood before"
+
+
+@pytest.mark.parametrize("agent", ["claude", "codetether"])
+def test_a_machine_that_stored_nothing_is_told_with_those_that_did(local: Pod, agent: str) -> None:
+    if agent == "claude":
+        local.write(local.records(3))
+    else:
+        local.save(MESSAGES[:2])
+    assert local.home.run("sync").status == 0
+    local.lose()
+    local.home.environ["TRANSCRIPTD_MACHINE"] = "agent-9"
+    outcome = local.home.run("hydrate")
+    assert outcome.status == 0
+    assert "this machine, agent-9" in outcome.err
+    assert f"sessions of: {MACHINE}" in outcome.err
+    assert local.home.run("hydrate", "--workspace", "/nowhere").err == outcome.err
+    assert local.home.run("hydrate", "--strict").status == 1
+
+
+def test_sessions_of_other_workspaces_are_counted(local: Pod) -> None:
+    archived_at(local, "a", "b")
+    local.lose()
+    outcome = local.home.run("hydrate", "--workspace", "/nowhere", "--strict")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "2 in the archive are about other directories than /nowhere (--workspace" in outcome.out
+
+
+def test_what_is_there_is_counted_also_behind_what_there_was_room_for(local: Pod) -> None:
+    archived_at(local, "a", *(f"s{n}" for n in range(3)))
+    for path in local.document.parent.glob("s*.json"):
+        path.unlink()
+    said = hydrated(local, "--max-sessions", "1")
+    assert (said["restored"], said["there"], said["left"]) == (1, 1, 2)
+
+
 def test_the_newest_come_first_and_stay_the_newest(local: Pod) -> None:
     archived_at(local, "a", "b", "c", "d")
     local.lose()
@@ -315,8 +382,9 @@ def test_an_archive_that_cannot_be_reached_lets_it_start_unless_told_otherwise(
     nowhere = Server("nowhere", f"http://127.0.0.1:{free_port()}", "b", "a", "s")
     local.home.use(nowhere)
     del local.home.environ["TRANSCRIPTD_LOCAL__PATH"]
-    outcome = local.home.run("hydrate", "--timeout", "5", *(["--strict"] if strict else []))
+    outcome = local.home.run("hydrate", "--timeout", "1", *(["--strict"] if strict else []))
     assert outcome.status == int(strict)
+    assert "refused" in outcome.err
     assert "the agent starts without the rest" in outcome.err
     assert "Traceback" not in outcome.err
 

@@ -69,4 +69,6 @@ def test_where_there_is_none_it_is_exit_status_1_with_a_reason(home: Home) -> No
         outcome = home.run("last", *arguments)
         assert (outcome.status, outcome.out) == (1, "")
         assert "is known on this machine" in outcome.err
+        assert "No session of CodeTether's of " in outcome.err
+        assert "`transcriptd restore --project DIR --dry-run`" in outcome.err
         assert "Traceback" not in outcome.err

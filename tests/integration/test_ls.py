@@ -118,7 +118,9 @@ async def test_a_workspace_is_that_of_the_document_wherever_it_was_archived(
     ]
     nothing = home.run("ls", "--workspace", "/srv/other")
     assert (nothing.status, nothing.out) == (1, "")
-    assert "Nothing of workspace /srv/other is archived under history/ in " in nothing.err
+    said = "Nothing of CodeTether's of workspace /srv/other is archived under history/ in "
+    assert said in nothing.err
+    assert "`transcriptd restore --project DIR --dry-run`" in nothing.err
 
 
 async def test_an_archive_with_nothing_in_it_is_exit_status_1(home: Home, archive: Planted) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.agents import PROJECT, UUID, Claude, write
 from tests.documents import conversation, document, message, save
 from tests.home import Home
 from tests.servers import create_bucket
@@ -115,6 +116,28 @@ def test_duckdb_reads_a_local_archive(
     archive(home)
     monkeypatch.chdir(home.archive)
     assert duckdb.execute(documented("duckdb")).fetchall() == EXPECTED
+
+
+def test_duckdb_reads_mirrors_of_every_machine_also_with_torn_lines(
+    home: Home, duckdb: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine, text in (("old", "hello"), ("new", "hello again")):
+        home.environ["TRANSCRIPTD_MACHINE"] = machine
+        claude = Claude(home.path)
+        claude.says(text)
+        write(claude.projects / PROJECT / f"{UUID}.jsonl", b'{"type":"user","torn\n\0\0\0\n')
+        claude.delegates("a1")
+        assert home.run("sync").status == 0
+        shutil.rmtree(home.state)
+    monkeypatch.chdir(home.archive)
+    main = f"{PROJECT}/{UUID}"
+    found = duckdb.execute(documented("mirrors")).fetchall()
+    assert [(machine, session, messages) for machine, session, messages, _ in found] == [
+        ("new", main, 2),
+        ("old", main, 1),
+        ("new", f"{main}/subagents/agent-a1", 0),
+        ("old", f"{main}/subagents/agent-a1", 0),
+    ]
 
 
 @pytest.mark.parametrize("name", ["ministack", "swift"])

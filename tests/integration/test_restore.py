@@ -158,6 +158,65 @@ def test_there_is_nothing_in_an_archive_that_is_empty(old: Home) -> None:
     assert f"There is no session in {old.archive}" in outcome.err
 
 
+@pytest.fixture
+def claudes(old: Home) -> tuple[Path, str]:
+    """A session of Claude Code and a file that belongs to it, both archived; and its id."""
+    name = "0f0e7a52-6c1d-4b8e-9a57-3d2c1b0a9f8e"
+    file = old.path / ".claude" / "projects" / "-srv" / f"{name}.jsonl"
+    inner = file.with_suffix("") / "subagents" / "agent-1.jsonl"
+    inner.parent.mkdir(parents=True)
+    for each in (file, inner):
+        each.write_bytes(b"{}\n")
+    old.environ["TRANSCRIPTD_MACHINE"] = "old"
+    assert old.run("sync").status == 0
+    for each in (inner, file):
+        each.unlink()
+    return inner, name
+
+
+@pytest.mark.parametrize("what", ["nothing", "a.b"])
+def test_an_id_that_is_not_archived_is_said_to_be_so_without_a_path(old: Home, what: str) -> None:
+    outcome = old.run("restore", what, "--json")
+    (session,) = json.loads(outcome.out)["sessions"]
+    assert outcome.status == 1
+    assert session["message"] == f"there is no session {what} in the archive"
+    assert (session["path"], session["reason"]) == (None, "not_archived")
+    assert "stream" not in old.run("restore", "nothing/history.jsonl").out
+
+
+def test_another_agents_session_is_told_with_its_agent(
+    old: Home, claudes: tuple[Path, str]
+) -> None:
+    assert (
+        "a session of claude: say --agent claude"
+        in old.run("restore", claudes[1], "--agent", "codex").out
+    )
+    old.environ["TRANSCRIPTD_MACHINE"] = "new"
+    assert (
+        "say --machine old --agent claude" in old.run("restore", claudes[1], "--agent", "codex").out
+    )
+
+
+def test_without_the_generation_asked_for_nothing_that_belongs_to_it_comes(
+    old: Home, claudes: tuple[Path, str]
+) -> None:
+    inner, name = claudes
+    outcome = old.run("restore", name, "--generation", "3")
+    assert outcome.status == 1
+    assert "no generation 3" in outcome.out
+    assert not inner.exists()
+    assert old.run("restore", name, "--generation", "0").status == 0
+    assert inner.exists()
+
+
+@pytest.mark.usefixtures("claudes")
+def test_on_a_new_machine_it_is_said_how_to_have_those_of_another_one(old: Home) -> None:
+    old.environ["TRANSCRIPTD_MACHINE"] = "new"
+    outcome = old.run("restore", "--all")
+    assert outcome.status == 1
+    assert "transcriptd restore --machine old\n" in outcome.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

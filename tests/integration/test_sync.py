@@ -86,6 +86,15 @@ def test_a_copy_of_a_session_takes_its_stream_over_once_the_first_is_gone(home: 
     assert kept(home, "one") == history(MORE)
 
 
+def test_what_cannot_be_read_in_a_root_is_named_by_its_path(home: Home) -> None:
+    database = home.path / ".zeroclaw" / "data" / "sessions" / "sessions.db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(b"no database" * 1000)
+    outcome = home.run("sync")
+    assert outcome.status == 1
+    assert f"  {database}  quarantined  root_unreadable: " in outcome.out
+
+
 def test_a_directory_under_two_names_is_archived_once(home: Home) -> None:
     save(home.sessions, document(FIRST, "one"))
     (home.sessions.parents[1] / "codetether").symlink_to(home.sessions.parent)

@@ -166,6 +166,19 @@ def test_a_mirror_is_verified_alone_by_its_id_or_key(
     assert states(home, UUID) == [(UUID, "source_gone")]
 
 
+def test_the_beginning_of_an_id_means_all_mirrors_that_begin_so(
+    home: Home, claude: Path, rollout: Path
+) -> None:
+    other = write(claude.with_name(f"{UUID[:8]}-other.jsonl"), LINES)
+    sync(home)
+    found = verify(home, UUID[:8])
+    assert {line["path"] for line in found} == {str(claude), str(other), str(rollout)}
+    assert [line["path"] for line in verify(home, f"{UUID[:8]}-o")] == [str(other)]
+    unknown = home.run("verify", f"{UUID[:7]}9")
+    assert unknown.status == 1
+    assert f"There is no session {UUID[:7]}9: " in unknown.err
+
+
 def test_a_rest_without_an_end_is_nothing_to_do_until_nothing_came_for_a_while(
     home: Home, claude: Path
 ) -> None:

@@ -129,6 +129,15 @@ def test_a_key_says_where_a_file_stands_and_a_destination_leads_back(
     assert claude.destination(found.path) == (roots(claude)[0], name)
 
 
+def test_a_file_goes_back_to_the_configured_root_in_which_it_stands(tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    source = Claude([str(more)], {"HOME": str(tmp_path)})
+    (tmp_path / ".claude" / "projects").mkdir(parents=True)
+    (more / SESSIONS[0]).parent.mkdir(parents=True)
+    (more / SESSIONS[0]).touch()
+    assert source.destination(SESSIONS[0]) == (more, SESSIONS[0])
+
+
 def test_two_names_never_have_one_key(claude: Claude) -> None:
     names = ["-p/a b.jsonl", "-p/a%20b.jsonl", "-p/a_b.jsonl", "-p/A b.jsonl", "-p/a/b.jsonl"]
     assert len({claude.key(NAMES, session(claude, name)) for name in names}) == len(names)

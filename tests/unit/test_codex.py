@@ -142,6 +142,20 @@ def test_the_directory_that_a_variable_names_has_the_label_of_the_usual_one(home
     assert source.destination(f"sessions/{NAME}") == (home / "s", NAME)
 
 
+@pytest.mark.parametrize("suffix", ["", ".zst"])
+def test_a_rollout_goes_back_to_the_root_in_which_it_stands_also_compressed(
+    codex: Codex, home: Path, suffix: str
+) -> None:
+    more = home / "more" / "sessions"
+    source = Codex([str(more)], {"HOME": str(home)})
+    (home / ".codex" / "sessions").mkdir(parents=True, exist_ok=True)
+    there = more / f"{NAME}{suffix}"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    assert source.destination(f"sessions/{NAME}") == (more, NAME)
+    assert source.destination(f"archived_sessions/{FLAT}") != (more, FLAT)
+
+
 @pytest.mark.parametrize("path", ["", "sessions", "sessions/", FLAT, f"sessions/{NAME}/x"])
 def test_what_is_no_rollouts_path_leads_nowhere(codex: Codex, path: str) -> None:
     assert codex.destination(path) is None

@@ -110,6 +110,27 @@ def test_sessions_are_where_the_agent_and_its_older_builds_keep_them(
     assert wanted | {tmp_path / "more"} <= {*roots}
 
 
+class TestAFileGoesBack:
+    def test_where_it_stands_also_where_an_earlier_root_exists(
+        self, zeroclaw: ZeroClaw, tmp_path: Path
+    ) -> None:
+        data, workspace = (tmp_path / ".zeroclaw" / e / "sessions" for e in ("data", "workspace"))
+        for root in (data, workspace):
+            root.mkdir(parents=True, exist_ok=True)
+        (workspace / "a.jsonl").touch()
+        assert zeroclaw.destination("a.jsonl") == (workspace, "a.jsonl")
+        assert zeroclaw.destination("b.jsonl") == (data, "b.jsonl")
+        assert zeroclaw.destination("b.jsonl", [workspace]) == (workspace, "b.jsonl")
+        assert zeroclaw.destination("b.jsonl", [tmp_path]) == (data, "b.jsonl")
+
+    def test_into_a_root_that_exists_else_into_the_agents_own(self, tmp_path: Path) -> None:
+        zeroclaw = ZeroClaw((), {"HOME": str(tmp_path)})
+        data, workspace = (tmp_path / ".zeroclaw" / e / "sessions" for e in ("data", "workspace"))
+        assert zeroclaw.destination("a.jsonl", [workspace]) == (data, "a.jsonl")
+        workspace.mkdir(parents=True)
+        assert zeroclaw.destination("a.jsonl") == (workspace, "a.jsonl")
+
+
 def test_no_directory_is_gone_into(zeroclaw: ZeroClaw) -> None:
     assert not zeroclaw.enters("archive")
 

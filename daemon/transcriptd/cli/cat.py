@@ -101,9 +101,10 @@ def command(
     Nothing is added and nothing changed, also on a terminal. SESSION is a session's id (see
     "transcriptd ls"), a key of the archive, or the JSON of a pointer. Of a session that is not
     CodeTether's, the first 8 characters of its id or more are enough, if no other begins so, or
-    the path of its file below the agent's directory. Read straight from the archive, its tail
-    included; no daemon is needed. Exit status 1 where there is no such thing, where several are
-    meant, or where something in the archive is not as it should be: then standard error says what.
+    the path of its file below the agent's directory; what this machine has goes before what others
+    have. Read straight from the archive, its tail included; no daemon is needed. Exit status 1
+    where there is no such thing, where several are meant, or where something in the archive is not
+    as it should be: then standard error says what.
     """
     logs.configure("warning")
     if byte_range and line_range:
@@ -191,13 +192,15 @@ async def _print_stream(
 async def _mirror(store: Store, config: Config, what: str) -> str | None:
     """Return the key of the one mirrored session that is called so; `None` where none is.
 
-    Raises `ValueError` where several are.
+    This machine's goes before those of others, as in `restore`. Raises `ValueError` where several
+    are called so.
     """
     try:
         sessions = await asked(partial(find_mirrors, store, config.prefix))
     except AccessDenied:
         return None  # without permission to list, a key is all that can be asked for
-    found = named(sessions, what)
+    everywhere = named(sessions, what)
+    found = [each for each in everywhere if each.machine == config.machine] or everywhere
     if len(found) > 1:
         keys = "".join(f"\n  {session.key}" for session in found)
         raise ValueError(f"{what} may be any of these; say which by its key:{keys}")

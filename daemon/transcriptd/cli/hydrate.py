@@ -17,19 +17,20 @@ from transcriptd.cli.ending import told
 from transcriptd.cli.options import config_option
 from transcriptd.cli.restored import claimant, document, is_well, sources_of, tell
 from transcriptd.cli.run import loop_factory
+from transcriptd.config.agents import SHIPPED
 from transcriptd.config.reference import parse_size
-from transcriptd.errors import TranscriptdError
-from transcriptd.hydrate import Bounds, Earlier, Hydrator
+from transcriptd.errors import StoreError, TranscriptdError
+from transcriptd.hydrate import Bounds, Earlier, Found, Hydrator
 from transcriptd.journal import Journal
+from transcriptd.report import printable
 from transcriptd.restore import Order, Outcome, Restorer
 from transcriptd.stores import open_store
 
 if TYPE_CHECKING:
     from transcriptd.config import Config
-    from transcriptd.hydrate import Found
     from transcriptd.stores import Store
 
-AGENTS = ("codetether", "claude", "codex", "zeroclaw")
+_REASON_S = 0.5  # how long it is asked why it took too long, after the time is over
 
 
 class _Size(click.ParamType[int]):
@@ -53,8 +54,9 @@ Examples:
   transcriptd hydrate --timeout 20 --strict           and do not start without them
 """,
 )
-@click.option("agents", "--agent", metavar="NAME", type=click.Choice(AGENTS), multiple=True,
-              help="Only this agent: codetether, claude, codex or zeroclaw. Can be repeated.  "
+@click.option("agents", "--agent", metavar="NAME", multiple=True,
+              help="Only this agent: codetether, claude, codex, zeroclaw, or the name of one of "
+              "`[[sources]]`. Can be repeated.  "
               "[default: all that are enabled]")  # fmt: skip
 @click.option("--workspace", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
               help="Only sessions about this directory and those below it, of agents whose "
@@ -86,23 +88,24 @@ def command(
     alone. Only this machine's own sessions come back: its mirrors, and what it wrote last of
     CodeTether's; `transcriptd restore` brings others.
 
-    Exit status 0, also where the archive is empty, cannot be reached, or the time is over: a
-    warning says so. Status 1 only with --strict; 2 and 78 as everywhere.
+    Exit status 0, also where the archive is empty, cannot be reached, has nothing of a machine of
+    this name but of others, or the time is over: a warning says so. Status 1 only
+    with --strict; 2 and 78 as everywhere.
     """
     logs.configure("warning")
     if config.store == "disabled":
         _warn(archive_line(config), strict=strict)
-    hydration = _Hydration(config, frozenset(agents), str(workspace or Path.cwd()))
+    hydration = _Hydration(config, _meant(config, agents), str(workspace or Path.cwd()))
     with told(interrupted="Interrupted. What was restored stays."):
         try:
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(hydration.run(Bounds(max_sessions, max_bytes), timeout))
         except TimeoutError:
-            problem = f"not all within {timeout:g} s"
+            problem = f"not all within {timeout:g} s{hydration.reason}"
         except (TranscriptdError, OSError, ValueError) as error:
             problem = str(error)
         else:
-            problem = ""
+            problem = hydration.doubt()
     if as_json:
         click.echo(json.dumps(hydration.document(problem)))
     else:
@@ -127,6 +130,8 @@ class _Hydration:
         self._found: Found | None = None
         self._notes: dict[str, str] = {}
         self.outcomes: list[Outcome] = []
+        self.reason = ""
+        """Why it took too long, as far as the archive says, to be added to that."""
 
     async def run(self, bounds: Bounds, timeout: float) -> None:  # noqa: ASYNC109 - of all of it
         """Do all of it. Raises `TimeoutError`, `TranscriptdError`."""
@@ -134,8 +139,33 @@ class _Hydration:
         try:
             async with asyncio.timeout(timeout):
                 await self._hydrate(store, bounds)
+        except TimeoutError:
+            self.reason = await self._why(store)
+            raise
         finally:
             await store.close()
+
+    async def _why(self, store: Store) -> str:
+        """Ask the archive once more, to say what is wrong with it."""
+        try:
+            async with asyncio.timeout(_REASON_S):
+                async for _ in store.list(self._config.prefix):
+                    break
+        except TimeoutError:
+            return ": the archive does not answer"
+        except StoreError as error:
+            return f": {error}"
+        return ""
+
+    def doubt(self) -> str:
+        """Say what may be a mistake where nothing came back."""
+        others = self._found.strangers if self._found else []
+        if not others:
+            return ""
+        return (
+            f"nothing is stored under the name of this machine, {self._config.machine} "
+            f"(TRANSCRIPTD_MACHINE); the archive has sessions of: {', '.join(others)}"
+        )
 
     async def _hydrate(self, store: Store, bounds: Bounds) -> None:
         config = self._config
@@ -152,23 +182,39 @@ class _Hydration:
             clock=Earlier(),
         )
         hydrator = Hydrator(store, config.prefix, config.machine, restorer)
-        agents = self._agents or frozenset(each for each in AGENTS if _is_enabled(config, each))
-        self._found = await hydrator.find(agents, self._workspace, bounds)
+        self._found = await hydrator.find(self._agents, self._workspace, bounds)
         await hydrator.restore(self._found.wanted, self.outcomes.append)
         self._notes = restorer.notes
 
     def tell(self) -> None:
-        tell(self.outcomes, self._notes)
-        if self._found and self._found.left:
+        found = self._found or Found([])
+        tell(self.outcomes, self._notes, there=found.there)
+        if found.left:
+            click.echo(f"{found.left:,} more are in the archive (--max-sessions, --max-bytes)")
+        if found.elsewhere:
             click.echo(
-                f"{self._found.left:,} more are in the archive (--max-sessions, --max-bytes)"
+                f"{len(found.elsewhere):,} in the archive are about other directories than "
+                f"{printable(Path(self._workspace))} (--workspace DIR)"
             )
 
     def document(self, problem: str) -> dict[str, object]:
         said = document(self.outcomes, self._notes)
-        there, left = (self._found.there, self._found.left) if self._found else (0, 0)
-        return {**said, "there": there, "left": left, "problem": problem}
+        found = self._found or Found([])
+        return {
+            **said,
+            "there": found.there,
+            "left": found.left,
+            "elsewhere": len(found.elsewhere),
+            "problem": problem,
+        }
 
 
-def _is_enabled(config: Config, agent: str) -> bool:
-    return bool(getattr(config.sources, agent).enabled)
+def _meant(config: Config, agents: tuple[str, ...]) -> frozenset[str]:
+    """Return the agents that were named, else all that are enabled."""
+    enabled = [each for each in SHIPPED if getattr(config.sources, each).enabled]
+    enabled += [other.name for other in config.sources.others if other.enabled]
+    for each in agents:
+        if each not in {*SHIPPED, *enabled}:
+            message = f"no agent of the name {each} is enabled; there are: {', '.join(enabled)}"
+            raise click.BadParameter(message, param_hint="--agent")
+    return frozenset(agents or enabled)

@@ -16,6 +16,7 @@ import msgspec
 from transcriptd import logs
 from transcriptd.cli.config import archive_place
 from transcriptd.cli.ending import told
+from transcriptd.cli.listed import OTHER_AGENTS
 from transcriptd.cli.options import config_option
 from transcriptd.errors import NotFound, SourceError
 from transcriptd.last import Found, last_archived, last_here, last_lines, newest_known
@@ -46,11 +47,12 @@ Examples:
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
 @config_option
 def command(config: Config, workspace: Path | None, count: int | None, *, as_json: bool) -> None:
-    """Print the id of the most recent session of a workspace.
+    """Print the id of CodeTether's most recent session of a workspace.
 
     By CodeTether's own index where that is right, else by what this machine's journal knows; as
     fast with many sessions as with few. Messages come from the session's file, or from the end of
-    its archive where the file is gone.
+    its archive where the file is gone. Of other agents it knows nothing: "transcriptd restore
+    --project DIR --dry-run" names their sessions.
 
     Exit status 1 where there is no such session.
     """
@@ -65,8 +67,9 @@ def command(config: Config, workspace: Path | None, count: int | None, *, as_jso
             found, lines = asyncio.run(_in_archive(config, source, directory, found, count))
         if found is None:
             raise click.ClickException(
-                f"No session of {printable(directory)} is known on this machine. "
-                "`transcriptd ls --workspace` looks through the archive."
+                f"No session of CodeTether's of {printable(directory)} is known on this machine. "
+                "`transcriptd ls --workspace DIR` looks through the archive.\n"
+                f"{OTHER_AGENTS}"
             )
         if as_json:
             click.echo(msgspec.json.encode(_document(found, lines)))

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from transcriptd.mirrors import MirroredSession
     from transcriptd.rows import Record
 
+OTHER_AGENTS = (
+    "Only CodeTether's sessions are looked at; for the other agents: "
+    "`transcriptd restore --project DIR --dry-run`."
+)
+"""What is to be said where a directory was asked for."""
+
 _ID_WIDTH = 36  # a UUID's; with it a row has 80 columns at most where nothing is mirrored
 _WIDEST_ID = 64
 _WELL = {State.CURRENT: "green", State.SOURCE_GONE: "bright_black"}

@@ -13,7 +13,7 @@ import click
 from transcriptd import logs, workspace
 from transcriptd.cli.config import archive_line, archive_place
 from transcriptd.cli.ending import told
-from transcriptd.cli.listed import Listed, gathered, line, show
+from transcriptd.cli.listed import OTHER_AGENTS, Listed, gathered, line, show
 from transcriptd.cli.options import config_option
 from transcriptd.errors import NotFound
 from transcriptd.expiry import Expiry
@@ -47,7 +47,8 @@ class _Wanted:
 
     def __str__(self) -> str:
         of = {"agent": self.agent, "machine": self.machine, "workspace": self.within}
-        return "".join(f" of {name} {value}" for name, value in of.items() if value is not None)
+        said = "".join(f" of {name} {value}" for name, value in of.items() if value is not None)
+        return f" of CodeTether's{said}" if self.within else said
 
 
 @click.command(
@@ -88,10 +89,10 @@ Examples:
     help="Only what is mirrored of this machine; CodeTether's sessions are of none.",
 )
 @click.option("within", "--workspace", metavar="DIR", type=click.Path(path_type=Path),
-              help="Only sessions of this directory and those below it, by what CodeTether's "
+              help="Only CodeTether's sessions of this directory and those below it, by what its "
               "document says (metadata.directory, archived as session.json; else the file on this "
               "machine), or else by the workspace whose .codetether-agent/sessions holds the file. "
-              "One request a session.")  # fmt: skip
+              "One request a session. For others: restore --project DIR --dry-run.")  # fmt: skip
 @config_option
 def command(
     config: Config,
@@ -145,7 +146,8 @@ async def _list(
         where = f"under {config.prefix} in {archive_place(config)}"
         several = ", ".join(sorted(looker.machines)) or "none"
         known = f" Machines of which something is: {several}." if wanted.machine else ""
-        raise click.ClickException(f"Nothing{wanted} is archived {where}.{known}")
+        others = f"\n{OTHER_AGENTS}" if wanted.within else ""
+        raise click.ClickException(f"Nothing{wanted} is archived {where}.{known}{others}")
     if not as_json:
         show(listed if each_file else gathered(listed), archive_place(config))
 

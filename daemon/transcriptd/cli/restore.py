@@ -53,7 +53,7 @@ class _Moved(click.ParamType[tuple[str, str]]):
     "restore",
     epilog="""\b
 Examples:
-  transcriptd restore --all                          on a new laptop: every session
+  transcriptd restore --all                          CodeTether's, and this machine's of others
   transcriptd restore --machine old-laptop           what Claude Code, Codex and others had there
   transcriptd restore 5f1c0a7e-…                     one that was deleted, with its subagents
   transcriptd restore --all --to ~/sessions-copy     somewhere else, to look at them
@@ -68,7 +68,9 @@ Examples:
 @click.option("every", "--all", is_flag=True,
               help="Every CodeTether session in the archive, and this machine's mirrors of the "
               "other agents.")  # fmt: skip
-@click.option("--machine", metavar="NAME", help="The mirrors of this machine instead.")
+@click.option("--machine", metavar="NAME",
+              help="The mirrors of this machine instead of this one's; with --all, CodeTether's "
+              "sessions as well.")  # fmt: skip
 @click.option("agents", "--agent", metavar="NAME", multiple=True,
               help="Only this agent's sessions. Can be repeated.")  # fmt: skip
 @click.option("--project", metavar="DIR",
@@ -203,5 +205,12 @@ async def _restore(
 def _nothing(config: Config, choice: Choice, notes: dict[str, str]) -> str:
     narrowed = any((choice.machine, choice.agents, choice.project))
     what = "There is no session of that kind" if narrowed else "There is no session"
-    others = f" It has mirrored sessions of: {notes['others']}." if "others" in notes else ""
-    return f"{what} in {archive_place(config)}.{others}"
+    others = notes.get("others")
+    if not others:
+        return f"{what} in {archive_place(config)}."
+    first = others.partition(",")[0]
+    return (
+        f"{what} in {archive_place(config)} that is CodeTether's or of this machine, "
+        f"{config.machine}. It has mirrored sessions of: {others}.\n"
+        f"Bring those back with: transcriptd restore --machine {first}"
+    )

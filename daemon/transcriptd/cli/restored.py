@@ -85,13 +85,18 @@ def document(outcomes: list[Outcome], notes: Mapping[str, str]) -> dict[str, Any
     }
 
 
-def tell(outcomes: list[Outcome], notes: Mapping[str, str], *, is_dry: bool = False) -> None:
-    """Print how many there are of each kind, and a line for each of which there is more to say."""
+def tell(
+    outcomes: list[Outcome], notes: Mapping[str, str], *, is_dry: bool = False, there: int = 0
+) -> None:
+    """Print how many there are of each kind, and a line for each of which there is more to say.
+
+    `there` is how many are there already beside those that came to be restored.
+    """
     counts = Counter(outcome.fate for outcome in outcomes)
     first = Fate.PLANNED if is_dry else Fate.RESTORED
     parts = [
         f"{counts[first]:,} {'to be restored' if is_dry else 'restored'}",
-        f"{counts[Fate.SKIPPED]:,} already there",
+        f"{counts[Fate.SKIPPED] + there:,} already there",
     ]
     parts += [f"{counts[fate]:,} {words}" for fate, words in _ALARMING.items() if counts[fate]]
     click.echo(", ".join(parts))
@@ -121,7 +126,7 @@ def _row(outcome: Outcome, *, alone: bool) -> str:
     elif alone:
         what.append("it holds what the archive has")
     said = "; ".join(filter(None, what))
-    return f"{outcome.session_id}  {place}  {said}" if said else ""
+    return "  ".join(filter(None, [outcome.session_id, place, said])) if said else ""
 
 
 def _written(outcome: Outcome, *, alone: bool) -> list[str]:
@@ -136,6 +141,7 @@ def _written(outcome: Outcome, *, alone: bool) -> list[str]:
     if outcome.unmapped:
         what.append(f"{outcome.unmapped:,} lines above 1 MiB were not looked at for --map")
     if alone:
-        unit = "messages" if outcome.document else "lines"
+        one = outcome.records == 1
+        unit = ("message" if one else "messages") if outcome.document else ("line" if one else "lines")
         what.append(f"{outcome.records:,} {unit}")
     return what

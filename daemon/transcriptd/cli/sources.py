@@ -172,11 +172,14 @@ def _row(seen: _Seen) -> dict[str, Any]:
 
 def _tell(config: Config, found: list[_Seen], *, has_daemon: bool) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBROKEN)
     with console.capture() as captured:
         if any(seen.is_here for seen in found):
-            for drawn in (_table(found), "", _grid(_roots(found)), "", _grid(_notes(found))):
+            notes = [_grid(noted)] if (noted := list(_notes(found))) else []
+            how = Text(_OFF, "dim")
+            for drawn in (_table(found), "", _grid(_roots(found)), "", *notes, how):
                 console.print(drawn)
         else:
             console.print(_EMPTY, _grid(_roots(found)), f"\n{_START}", sep="\n")
@@ -259,7 +262,6 @@ def _notes(found: list[_Seen]) -> Iterator[tuple[Text, Text]]:
             yield name, _expiring(seen)
         if seen.state == "off" or seen.is_unwatched:
             yield name, Text(seen.hint, "yellow")
-    yield Text("all"), Text(_OFF, "dim")
 
 
 def _expiring(seen: _Seen) -> Text:

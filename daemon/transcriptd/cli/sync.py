@@ -16,6 +16,7 @@ from transcriptd.cli.options import config_option
 from transcriptd.cli.progress import Bar
 from transcriptd.cli.run import loop_factory, refuse_state
 from transcriptd.errors import LockHeld
+from transcriptd.report import printable
 
 if TYPE_CHECKING:
     from transcriptd.config import Config
@@ -159,7 +160,8 @@ def _tell(outcome: dict[str, Any], looked: list[dict[str, Any]], where: str) -> 
     click.echo(f"{archived} archived now{where}; not archived: {len(left)}")
     for session in left:
         why = ": ".join(filter(None, (session.get("reason", ""), session.get("message", ""))))
-        click.echo(f"  {session['session']}  {session['state']}  {why}".rstrip())
+        name = session["path"] if session.get("reason") == "root_unreadable" else session["session"]
+        click.echo(f"  {printable(name)}  {session['state']}  {why}".rstrip())
 
 
 class _Backlog:

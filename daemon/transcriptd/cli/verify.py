@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,13 @@ from transcriptd.cli.run import loop_factory
 from transcriptd.doctor.finding import counted
 from transcriptd.errors import TranscriptdError
 from transcriptd.journal import Journal
+from transcriptd.mirrors import find_mirrors, named
 from transcriptd.model import State
 from transcriptd.report import printable
 from transcriptd.sources import open_sources
 from transcriptd.stores import open_store
 from transcriptd.verify import LOST, MEANINGS, Here, Verifier, base_of, is_stream
+from transcriptd.wanted import asked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,9 +81,10 @@ Examples:
 def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: bool) -> None:
     """Check the archive, and the sessions of this machine against it. Changes nothing.
 
-    SESSION is a session's id or a key of the archive; without any, everything is checked. Needs no
-    daemon, and disturbs none. Sessions that wait, cannot be read or are gone from this machine are
-    counted and nothing is wrong with them: `sync` archives what waits.
+    SESSION is a session's id or a key of the archive; without any, everything is checked. Of
+    sessions that are mirrored, the first 8 characters of an id or more mean all that begin so, on
+    any machine. Needs no daemon, and disturbs none. Sessions that wait, cannot be read or are gone
+    from this machine are counted and nothing is wrong with them: `sync` archives what waits.
 
     Exit status 0 if nothing is wrong, 1 if something is or could not be checked.
     """
@@ -104,14 +108,14 @@ def command(config: Config, wanted: tuple[str, ...], *, deep: bool, as_json: boo
                 if as_json:
                     click.echo(line(verdict))
 
-            runner.run(_verify(config, wanted, hear, bar.show, deep=deep))
+            meant = runner.run(_verify(config, wanted, hear, bar.show, deep=deep))
     except TranscriptdError as error:
         hint = f"\n{error.hint}" if error.hint else ""
         raise click.ClickException(f"The archive could not be checked: {error}{hint}") from None
     if not as_json:
         tally.tell(archive_place(config), deep=deep)
     known = tally.sessions | {base_of(config.prefix, key) for key in tally.keys}
-    unknown = [name for name in wanted if base_of(config.prefix, name) not in known]
+    unknown = [name for name, ids in meant.items() if known.isdisjoint(ids)]
     for name in unknown:
         click.echo(
             f"There is no session {name}: neither in {archive_place(config)} nor on this machine.",
@@ -133,7 +137,8 @@ async def _verify(
     on_progress: Callable[[int, int], None],
     *,
     deep: bool,
-) -> None:
+) -> dict[str, set[str]]:
+    """Check what is wanted; return what each of these names means, by ids and base keys."""
     store = open_store(config)
     try:
         here = Here(
@@ -146,9 +151,21 @@ async def _verify(
         verifier = Verifier(
             store, here, deep=deep, memory=config.memory_budget, on_progress=on_progress
         )
-        await verifier.run(wanted, on_verdict)
+        meant = await _meant(store, config.prefix, wanted)
+        await verifier.run(set().union(*meant.values()), on_verdict)
+        return meant
     finally:
         await store.close()
+
+
+async def _meant(store: Store, prefix: str, wanted: tuple[str, ...]) -> dict[str, set[str]]:
+    """Return what each name means: itself, or the mirrored sessions whose ids begin so."""
+    meant = {name: {base_of(prefix, name)} for name in wanted}
+    if ids := [name for name in wanted if not name.startswith(prefix)]:
+        mirrors = await asked(partial(find_mirrors, store, prefix))
+        for name in ids:
+            meant[name] |= {each.session_id for each in named(mirrors, name)}
+    return meant
 
 
 def _journal(config: Config, store: Store) -> Journal | None:

@@ -15,7 +15,7 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from transcriptd import failpoint
-from transcriptd.errors import AuthFailed, BucketMissing, TranscriptdError, Unreachable
+from transcriptd.errors import AuthFailed, BucketMissing, NotFound, TranscriptdError, Unreachable
 from transcriptd.restore.claims import Claims
 from transcriptd.restore.documents import Rebuilder
 from transcriptd.restore.mirrors import MirrorRestorer
@@ -70,7 +70,7 @@ class Restorer:
             max_document=max_document, memory_budget=memory_budget,
         )  # fmt: skip
         self._mirrors = MirrorRestorer(
-            store, prefix, sources, order=order, claims=self._claims, names=names
+            store, prefix, sources, journal, order=order, claims=self._claims, names=names
         )
         self._stopped = ""
 
@@ -127,6 +127,8 @@ class Restorer:
             document = await self._documents.target(each)
             path = document.session.path
             return await self._documents.prepare(document)
+        except NotFound:
+            return self._missing(each)
         except (TranscriptdError, OSError, ValueError) as error:  # the last: a key that cannot be
             return self._failed(each.session_id, path, error, _agent(each))
 
@@ -145,6 +147,15 @@ class Restorer:
         if outcome.agent == DOCUMENTS:
             await asyncio.to_thread(self._documents.landed, prepared.session)
         return replace(outcome, aside=aside)
+
+    @staticmethod
+    def _missing(each: AnyWanted) -> Outcome:
+        """Say that the archive has nothing of it: no file is concerned."""
+        number = each.generation
+        what = "the archive has no session under this key"
+        if number is not None:
+            what = f"the archive has no generation {number} of it"
+        return Outcome(each.session_id, Fate.FAILED, None, "not_archived", what, agent=_agent(each))
 
     def _failed(self, session_id: str, path: Path | None, error: Exception, agent: str) -> Outcome:
         if isinstance(error, _FATAL) or (isinstance(error, OSError) and error.errno in _NO_ROOM):

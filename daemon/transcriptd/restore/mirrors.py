@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from transcriptd.content import Content
+    from transcriptd.journal import Journal
     from transcriptd.layout import Names
     from transcriptd.model import Stat
     from transcriptd.remap import Mapper
@@ -63,6 +64,7 @@ class MirrorRestorer:
         store: Store,
         prefix: str,
         sources: Mapping[str, Source],
+        journal: Journal,
         *,
         order: Order,
         claims: Claims,
@@ -71,6 +73,7 @@ class MirrorRestorer:
         self._store = store
         self._prefix = prefix
         self._sources = sources
+        self._journal = journal
         self._order = order
         self._claims = claims
         self._names = names
@@ -92,11 +95,11 @@ class MirrorRestorer:
         if self._order.to is not None:
             session = Session(each.agent, each.session_id, str(self._order.to / each.agent), path)
             return Target(each, session, path, None)
-        tree, (root, name) = self.place(each, path)
+        tree, (root, name) = await asyncio.to_thread(self.place, each, path)
         return Target(each, Session(tree.name, each.session_id, str(root), name), path, tree)
 
     def place(self, each: WantedMirror, path: str) -> tuple[Tree, tuple[Path, str]]:
-        """Return the agent and the place where it looks for a file. Raises `Refused`."""
+        """Return the agent and the place where it looks for a file. Blocks. Raises `Refused`."""
         tree = self._sources.get(each.agent)
         if not isinstance(tree, Tree):
             message = (
@@ -107,7 +110,8 @@ class MirrorRestorer:
         if each.is_shortened:
             message = "its path was too long for a key, so that it is not known; --to DIR writes it"
             raise Refused("shortened", message)
-        place = tree.destination(path)
+        stood = self._journal.records(tree.name, each.session_id)
+        place = tree.destination(path, [Path(r.session.root) for r in stood])
         if place is None:
             message = (
                 "it is no file of its agent, such as a session inside a database, which is never "

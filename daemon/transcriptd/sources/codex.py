@@ -44,7 +44,7 @@ class Codex(Tree):
         sessions = environ.get("CODEX_SESSIONS_DIR", "").strip()
         active = Path(sessions).expanduser().absolute() if sessions else base / _ACTIVE
         configured = (Path(root).expanduser().absolute() for root in roots)
-        self._base, self._active, self._archived = base, active, base / _ARCHIVED
+        self._base = base
         super().__init__([active, base / _ARCHIVED, base / _ACTIVE, *configured, base])
 
     def label(self, root: Path) -> str:
@@ -84,13 +84,12 @@ class Codex(Tree):
         content = Inflated.measure(lambda: open_file(session), sys.maxsize)
         return content, content.stat
 
-    def destination(self, path: str) -> tuple[Path, str] | None:
-        if not self.mirrors(path):
-            return None
-        label, _, name = path.partition("/")
-        if not name:
-            return self._base, path
-        return (self._archived if label == _ARCHIVED else self._active), name
+    def name_below(self, root: Path, path: str) -> str | None:
+        is_index = "/" not in path
+        return super().name_below(root, path) if (root == self._base) == is_index else None
+
+    def stands(self, root: Path, name: str) -> bool:
+        return super().stands(root, name) or super().stands(root, name + _COMPRESSED)
 
 
 def _stands_plain(root: Path, name: str) -> bool:

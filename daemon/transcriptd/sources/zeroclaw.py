@@ -14,12 +14,13 @@ from urllib.parse import quote, unquote
 
 from transcriptd.content import Held
 from transcriptd.errors import SourceError, Vanished
+from transcriptd.files import UNTOLD
 from transcriptd.model import Stat
 from transcriptd.sources import zeroclaw_store as store
 from transcriptd.tree import LINES, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from transcriptd.content import Content
     from transcriptd.model import Session
@@ -80,8 +81,10 @@ class ZeroClaw(Tree):
             return super().stat(session)
         try:
             inside = self.inner(Path(session.root), _STORE)
-        except SourceError:
+        except Vanished:
             return None
+        except SourceError:
+            return UNTOLD  # what cannot be read now is not gone
         return dict(inside or ()).get(session.name)
 
     def content(self, session: Session, max_bytes: int) -> tuple[Content, Stat]:
@@ -98,10 +101,10 @@ class ZeroClaw(Tree):
     def has_lines(self, session: Session) -> bool:
         return not session.name.startswith(_INSIDE)  # whole rows: nothing is cut
 
-    def destination(self, path: str) -> tuple[Path, str] | None:
+    def destination(self, path: str, known: Iterable[Path] = ()) -> tuple[Path, str] | None:
         if path.startswith(_INSIDE):
             return None  # a row of the agent's own database: it is never written
-        return super().destination(path)
+        return super().destination(path, known)
 
 
 def _name(key: str) -> str:
