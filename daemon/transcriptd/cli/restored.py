@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transcriptd import identity
+from transcriptd.cli.units import many
 from transcriptd.layout import Names
 from transcriptd.report import printable
 from transcriptd.restore import Fate, Outcome
@@ -141,7 +142,6 @@ def _written(outcome: Outcome, *, alone: bool) -> list[str]:
     if outcome.unmapped:
         what.append(f"{outcome.unmapped:,} lines above 1 MiB were not looked at for --map")
     if alone:
-        one = outcome.records == 1
-        unit = ("message" if one else "messages") if outcome.document else ("line" if one else "lines")
-        what.append(f"{outcome.records:,} {unit}")
+        unit = "message" if outcome.document else "line"
+        what.append(many(outcome.records, unit, f"{unit}s"))
     return what
