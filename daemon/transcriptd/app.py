@@ -85,6 +85,7 @@ class Daemon:
                 self.journal,
                 rate=config.scrub.rate if self.pool else 0,
                 after_s=config.scrub.after,
+                max_bytes=config.max_document,
                 on_doubt=self.pool.touch if self.pool else lambda _: None,
             )
             self._closing = opened.pop_all()

@@ -104,7 +104,7 @@ class _Mirrored:
             return None
         mark = replace(mark, feeds=guard.feeds + mark.feeds - before.feeds)
         content = Blocks(self._raw, mark, found.hashes, start=start, chain=chain)
-        head = guard.head if start else _head(content)
+        head = guard.head if cursor.length >= HEAD else _head(content)
         return self._told(content, mark, head, extends=True, is_verified=not start)
 
     def _is_as_guarded(self, cursor: Cursor, guard: Guard) -> bool:
@@ -112,8 +112,9 @@ class _Mirrored:
         size = self._raw.size
         if guard.length != cursor.length or guard.inode != self._stat.inode or size < cursor.length:
             return False
-        if size == cursor.length and size <= _READ_AT_ONCE:
-            return False  # touched, and not grown: all of it is read
+        is_touched = guard.ctime_ns != self._stat.ctime_ns
+        if is_touched and size == cursor.length and size <= _READ_AT_ONCE:
+            return False  # and not grown: all of it is read
         return guard.head == _head(self._raw, cursor.length)
 
     def _read_whole(self, cursor: Cursor | None, end: int) -> Look:
@@ -137,6 +138,7 @@ class _Mirrored:
             feeds=mark.feeds,
             damaged=mark.damaged,
             inode=self._stat.inode,
+            ctime_ns=self._stat.ctime_ns,
         )
         records = mark.feeds + (not mark.ends_a_line)
         snapshot = Snapshot(self._session, self._stat, content, records)

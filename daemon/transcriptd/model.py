@@ -71,8 +71,8 @@ class Guard:
     """By what the first `length` bytes of a mirrored file are known again without reading them all.
 
     `chain` is the digest up to the last whole block of 1 MiB, `head` the SHA-256 of the first
-    64 KiB, both in hex. `feeds` counts line feeds, `damaged` lines that are no JSON. `inode` is
-    that of the file.
+    64 KiB, both in hex. `feeds` counts line feeds, `damaged` lines that are no JSON. `inode` and
+    `ctime_ns` are those of the file.
     """
 
     length: int
@@ -81,6 +81,7 @@ class Guard:
     feeds: int
     damaged: int
     inode: int
+    ctime_ns: int
 
 
 NO_DOCUMENT = "none"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 log = get_logger("transcriptd.scrub")
 
 _LOOK_EVERY_S = 60.0
-_IN_MEMORY = 256 << 20
 _AT_ONCE = 100
 _FIRST = -(1 << 63)
 
@@ -37,7 +36,8 @@ class Scrub:
     """`run` works until it is cancelled. `on_doubt` hears of a session that has to be read whole.
 
     `rate` in bytes per second, 0 for not at all; `after_s` is how long a file must have been quiet;
-    `clock` gives Unix seconds. `read_bytes` and `found` count since the start.
+    `max_bytes` bounds what is held in memory; `clock` gives Unix seconds. `read_bytes` and `found`
+    count since the start.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Scrub:
         *,
         rate: int,
         after_s: float,
+        max_bytes: int,
         on_doubt: Callable[[Session], None],
         clock: Callable[[], float] = time,
     ) -> None:
@@ -54,6 +55,7 @@ class Scrub:
         self._journal = journal
         self.rate = rate
         self._after_s = after_s
+        self._max_bytes = max_bytes
         self._on_doubt = on_doubt
         self._clock = clock
         self._at_ns = _FIRST  # how far this round is
@@ -84,7 +86,7 @@ class Scrub:
         if cursor is None or not isinstance(source, Tree):
             return False
         try:
-            content, stat = await asyncio.to_thread(source.content, session, _IN_MEMORY)
+            content, stat = await asyncio.to_thread(source.content, session, self._max_bytes)
             if stat != record.stat:
                 return False  # it changed, or goes: its turn comes
             digest = await self._digest(content.read, cursor)

@@ -61,6 +61,11 @@ class Streams:
         """Whether there is more of a session than its lines."""
         return self._sources[session.source].document_key(self._names.prefix, session) is not None
 
+    def is_held_whole(self, session: Session) -> bool:
+        """Whether all of a session is in memory while it is worked on: it is made into lines."""
+        source = self._sources[session.source]
+        return self.has_document(session) or source.is_store(session.name)
+
     def document_key(self, session: Session, cursor: Cursor) -> str | None:
         """Return where the rest of a session goes, beside its lines; `None`: there is none."""
         where = self._sources[session.source].document_key(self._names.prefix, session)

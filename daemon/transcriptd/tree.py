@@ -6,6 +6,7 @@ for the agents' own modules (`sources/`) to say.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 LINES = ".jsonl"
 
 
-class Tree:
+class Tree(ABC):
     """One agent. A *path* is where a file stands in the agent's mirror: `label` of its root + name.
 
     `roots` are the directories, each once, the agent's own first.
@@ -55,9 +56,9 @@ class Tree:
         del root
         return ""
 
+    @abstractmethod
     def mirrors(self, path: str) -> bool:
         """Say whether a file with this path belongs to a session."""
-        raise NotImplementedError
 
     def counts(self, root: Path, name: str) -> bool:
         """Say whether a file below a root is a session."""

@@ -36,6 +36,7 @@ _SUPERVISE_S = 2.0
 _POLL_S = 2.0
 _RESCAN_COST = 1000  # a rescan may take one part in this many of the time
 _POLL_COST = 200  # and where there are no events, one part in so many
+_LONGEST_RESCAN_S = 300.0  # however many sessions: a change whose event was lost waits no longer
 _REARM_COST = 20  # and one that follows new directories, one in so many
 _SHORTEST_STEP_MS = 20  # below that, an idle daemon wakes up for nothing
 _LONGEST_STEP_MS = 200
@@ -245,7 +246,7 @@ class Watch:
             part = _POLL_COST if self._polling else _RESCAN_COST
             cost = sum(scan.found.cpu_s for scan in self.scans)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(shortest, part * cost)):
+                async with asyncio.timeout(max(shortest, min(part * cost, _LONGEST_RESCAN_S))):
                     await self._rescan.wait()
             self._rescan.clear()
             await self.scan()

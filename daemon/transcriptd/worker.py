@@ -348,8 +348,8 @@ class Worker:
         """Return how many bytes an attempt holds in memory at most."""
         if stat is None:
             return 0
-        if self._streams.has_document(session):
-            return min(stat.size, self._max_document)
+        if self._streams.is_held_whole(session):
+            return max(0, min(stat.size, self._max_document))
         return min(max(BLOCK, stat.size - (cursor.length if cursor else 0)), _MOST_OF_A_MIRROR)
 
 

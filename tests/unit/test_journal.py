@@ -88,7 +88,7 @@ WITH_TAIL = replace(
 
 
 def guarded(damaged: int) -> Guard:
-    return Guard(length=10, chain="00", head="11", feeds=1, damaged=damaged, inode=40)
+    return Guard(length=10, chain="00", head="11", feeds=1, damaged=damaged, inode=40, ctime_ns=50)
 
 
 @pytest.fixture

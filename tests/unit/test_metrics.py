@@ -131,7 +131,7 @@ async def test_what_is_damaged_or_soon_deleted_and_what_the_scrub_does_is_measur
 ) -> None:
     mirrored = Session("claude", "c", "/projects", "p/c.jsonl")
     known = Cursor("k", 0, 9, 1000, "d", "e", "w")
-    guard = Guard(length=9, chain="", head="", feeds=3, damaged=2, inode=1)
+    guard = Guard(length=9, chain="", head="", feeds=3, damaged=2, inode=1, ctime_ns=1)
     long_ago = Stat(size=9, mtime_ns=1, ctime_ns=1, inode=1, device=1)
     async with wired(tmp_path) as daemon:
         await daemon.journal.save(mirrored, known)

@@ -313,6 +313,15 @@ class TestGuards:
         assert seen.extends == (change not in {"head", "last_block"})
         assert held(seen) == mirror.path.read_bytes()
 
+    def test_of_a_file_that_nobody_touched_no_more_is_read_than_the_block_of_the_cursor(
+        self, mirror: Mirror
+    ) -> None:
+        mirror.written(LARGE)
+        mirror.archived()
+        mirror.source.read.clear()
+        assert mirror.look().extends
+        assert sum(end - start for start, end in mirror.source.read) <= HEAD + 2 * BLOCK
+
     @pytest.mark.parametrize("at", [0, HEAD - 1, HEAD, BLOCK + 3, len(LARGE) - 9])
     def test_a_rewrite_of_the_same_size_is_found_at_once(self, mirror: Mirror, at: int) -> None:
         mirror.written(LARGE)

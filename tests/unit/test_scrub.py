@@ -46,7 +46,7 @@ class Archived:
 
     def scrub(self, *, rate: int = FAST, after_s: float = -3600.0) -> Scrub:
         sources, doubt = {"claude": self.source}, self.doubted.append
-        return Scrub(sources, self.journal, rate=rate, after_s=after_s, on_doubt=doubt)
+        return Scrub(sources, self.journal, rate=rate, after_s=after_s, max_bytes=0, on_doubt=doubt)
 
     async def archive(self) -> bool:
         """Note all that stands there as archived; returns whether all of it was read for that."""

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests import documents
+from tests.people import SOMEBODY, SOMEBODY_ELSE, as_somebody, needs_root, public_directory
 from transcriptd.digest import digest
 from transcriptd.errors import Changing, SourceError, Unreadable, Vanished
 from transcriptd.files import stat_of
@@ -27,11 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 1 << 20
-SOMEBODY, SOMEBODY_ELSE = 12345, 12346
 SOURCE = CodeTether([], {"HOME": "/nonexistent"})
 MESSAGES = documents.conversation(3)
 DOCUMENT = documents.compact(documents.document(MESSAGES))
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives files away")
 
 
 def session_at(path: Path) -> Session:
@@ -96,18 +95,6 @@ def limited(what: int, soft: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(what, (before, hard))
-
-
-@contextmanager
-def as_somebody() -> Iterator[None]:
-    """Be somebody whom permissions concern."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(SOMEBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 @contextmanager
@@ -296,10 +283,11 @@ class TestFilesThatAreNone:
         with pytest.raises(Vanished):
             look_at(write(path, DOCUMENT) / path.name)
 
-    def test_a_file_we_may_not_read_is_refused(self, path: Path) -> None:
-        write(path, DOCUMENT).chmod(0)
-        with as_somebody():
-            assert reason_of(path) == "denied"
+    def test_a_file_we_may_not_read_is_refused(self) -> None:
+        with public_directory() as directory:
+            write(directory / "s.json", DOCUMENT).chmod(0)
+            with as_somebody():
+                assert reason_of(directory / "s.json") == "denied"
 
     def test_a_second_name_of_a_file_of_ours_is_read(self, path: Path) -> None:
         path.hardlink_to(write(path.with_name("first"), DOCUMENT))

@@ -7,6 +7,7 @@ import io
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from transcriptd.content import BLOCK
 from transcriptd.errors import Changing, ConditionFailed, NotFound, RangeInvalid
 from transcriptd.stores import Fresh, Stored
 from transcriptd.stores.s3_parts import size_of
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from transcriptd.stores import Piece, Reading
-
-BLOCK = 1 << 20
 
 
 class Read(Protocol):
@@ -81,10 +80,13 @@ async def _fetch(piece: Piece, into: memoryview, read: Read) -> None:
 
 
 def _copy(piece: Fresh, into: memoryview) -> None:
-    # In small blocks: what a thread allocates, its share of the heap keeps for a while.
-    for at in range(0, len(into), BLOCK):
-        end = min(at + BLOCK, len(into))
-        into[at:end] = _all(piece.content.read(piece.start + at, piece.start + end), end - at)
+    # In small blocks: what a thread allocates, its share of the heap keeps for a while. Each is
+    # one of the content's own, which may read all of a block to prove a part of it.
+    at = piece.start
+    while at < piece.end:
+        end = min(at - at % BLOCK + BLOCK, piece.end)
+        into[at - piece.start : end - piece.start] = _all(piece.content.read(at, end), end - at)
+        at = end
 
 
 def _all(data: bytes, size: int) -> bytes:
