@@ -6,16 +6,15 @@ its beginning. Other agents say nothing.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transcriptd.archive import Span, open_stream
 from transcriptd.errors import NotFound, RangeInvalid
 from transcriptd.layout import mirror_key
-from transcriptd.remap import directory_in, project_name
+from transcriptd.remap import directory_in, main_path, may_be_below, project_name
 from transcriptd.wanted import Wanted, read_small
-from transcriptd.workspace import is_within, named_in
+from transcriptd.workspace import is_within, named_in, spelt
 
 if TYPE_CHECKING:
     from transcriptd.stores import Store
@@ -35,10 +34,7 @@ async def directory_of(store: Store, prefix: str, each: Wanted | WantedMirror) -
     if each.agent == "codex":
         key = each.key
     elif each.agent == "claude":
-        # What belongs to a session says nothing by itself: it stands in a directory of its name.
-        project, _, rest = each.path.partition("/")
-        main = f"{project}/{rest.partition('/')[0].removesuffix('.jsonl')}.jsonl"
-        path = main.encode("utf-8", "surrogateescape")
+        path = main_path(each.path).encode("utf-8", "surrogateescape")
         key = mirror_key(prefix, each.machine, each.agent, path)
     else:
         return None
@@ -55,10 +51,10 @@ async def is_about(store: Store, prefix: str, each: Wanted | WantedMirror, proje
         return True
     if not isinstance(each, Wanted) and each.agent == "claude":
         name = each.path.partition("/")[0]
-        names = {project, *(project_name(directory) for directory in _spelt(at))}
+        names = {project, *(project_name(directory) for directory in spelt(at))}
         if name in names:
             return True
-        if not any(name.startswith(f"{n.rstrip('-')}-") for n in names):
+        if not any(may_be_below(name, of) for of in names):
             return False
     directory = await directory_of(store, prefix, each)
     return directory is not None and is_within(directory, at)
@@ -76,8 +72,3 @@ async def _said_in(store: Store, prefix: str, key: str, agent: str) -> str | Non
     except (NotFound, RangeInvalid):
         return None
     return directory_in(agent, held)
-
-
-def _spelt(at: Path) -> set[str]:
-    """Return a directory as it is named, and where links lead."""
-    return {os.path.abspath(at), os.path.realpath(at)}  # noqa: PTH100 - links stay as they are named

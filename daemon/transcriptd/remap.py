@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from transcriptd.workspace import is_directory
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LONGEST_LINE = 1 << 20
 _CWD = b'"cwd"'
 _CODEX_TYPES = frozenset({"session_meta", "turn_context"})
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
+# A string without an end goes to the end: nothing behind its beginning is looked at as well.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _COLON = re.compile(rb"[ \t\r\n]*:")
 _UNNAMED = re.compile(r"[^A-Za-z0-9]")
 _BEYOND_16_BITS = 0xFFFF
@@ -60,17 +63,42 @@ def project_name(directory: str) -> str:
     return _UNNAMED.sub(lambda m: "--" if ord(m[0]) > _BEYOND_16_BITS else "-", directory)
 
 
+def may_be_below(name: str, project: str) -> bool:
+    """Say whether the directory with one of Claude Code's names may lie below that with another."""
+    return name.startswith(f"{project.rstrip('-')}-")
+
+
+def main_path(path: str) -> str:
+    """Return which transcript of Claude Code a file belongs to, by its path.
+
+    What belongs to a session says nothing by itself: it stands in a directory of its name.
+    """
+    project, _, rest = path.partition("/")
+    return f"{project}/{rest.partition('/')[0].removesuffix('.jsonl')}.jsonl"
+
+
+def directory_in_head(head: bytes) -> str | None:
+    """Return the directory that a CodeTether document names, of which this is the beginning."""
+    try:
+        span = _span(head, [b'"metadata"', b'"directory"'])
+        said = _string.decode(head[slice(*span)]) if span else ""
+    except (IndexError, *_UNREADABLE):  # it is no document
+        return None
+    return said if is_directory(said) else None
+
+
 def directory_in(agent: str, line: bytes) -> str | None:
     """Return the directory that a record says its agent works in; `None` where it says none."""
+    said = ""
     try:
         if agent == "claude":
-            return _claude.decode(line).cwd
-        if agent == "codex":
+            said = _claude.decode(line).cwd
+        elif agent == "codex":
             record = _codex.decode(line)
-            return record.payload.cwd if record.type in _CODEX_TYPES else None
+            said = record.payload.cwd if record.type in _CODEX_TYPES else ""
     except _UNREADABLE:
-        pass
-    return None
+        return None
+    return said if is_directory(said) else None
 
 
 class Remap:

@@ -28,11 +28,27 @@ _decoder = msgspec.json.Decoder(_Document)
 def named_in(document: bytes) -> str | None:
     """Return the absolute path that a document, or its `session.json`, names; `None` for none."""
     try:
+        return named_in_whole(document)
+    except ValueError:
+        return None
+
+
+def named_in_whole(document: bytes) -> str | None:
+    """Return the absolute path that a document names. Raises `ValueError` for what is none."""
+    try:
         metadata = _decoder.decode(document).metadata
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return None
+        raise ValueError("no document") from None
     named = metadata.directory if metadata else None
-    return named if named and PurePath(named).is_absolute() else None
+    return named if named and is_directory(named) else None
+
+
+def is_directory(text: str) -> bool:
+    """Say whether a text can be the absolute path of a directory, in any file system."""
+    try:
+        return b"\0" not in os.fsencode(text) and PurePath(text).is_absolute()
+    except UnicodeEncodeError:
+        return False
 
 
 def owner_of(root: str) -> str | None:
@@ -53,6 +69,10 @@ def named_in_file(path: Path, largest: int) -> str | None:
 
 def is_within(directory: str, workspace: Path) -> bool:
     """Say whether a directory is a workspace or lies below it, by its name or where links lead."""
-    wanted = {os.path.abspath(workspace), os.path.realpath(workspace)}  # noqa: PTH100 - links stay as they are named
     named = {os.path.normpath(directory), os.path.realpath(directory)}
-    return any(PurePath(each).is_relative_to(one) for each in named for one in wanted)
+    return any(PurePath(each).is_relative_to(one) for each in named for one in spelt(workspace))
+
+
+def spelt(directory: Path) -> set[str]:
+    """Return a directory as it is named, and where links lead."""
+    return {os.path.abspath(directory), os.path.realpath(directory)}  # noqa: PTH100 - links stay as they are named

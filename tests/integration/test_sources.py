@@ -220,6 +220,39 @@ def test_what_is_soon_deleted_is_said_with_whether_it_is_archived(home: Home) ->
     assert "it deletes" not in home.run("sources").out
 
 
+def test_what_is_excluded_is_counted_with_the_reason_and_is_not_missed(home: Home) -> None:
+    claude = Claude(home.path)
+    kept = [
+        claude.says(CANARY, uuid="one", project="-srv-shop"),
+        claude.says(CANARY, uuid="two", project="-srv-scratch"),
+    ]
+    sent = claude.says("x", uuid="three", project="-srv-other")
+    sent.write_bytes(sent.read_bytes().replace(b"/srv/shop", b"/srv/other"))
+    configure(home, '[sources.claude]\nexclude = ["*-scratch"]\nexclude_projects = ["/srv/shop"]\n')
+    settle(home, 26)
+    assert home.run("sync").status == 0
+    outcome = home.run("sources", "--json")
+    row = rows(outcome)["claude"]
+    assert (outcome.status, counts(row)) == (0, (3, 1, 0, 0))
+    assert row["excluded_by"] == {"excluded_path": 1, "excluded_project": 1}
+    size = sum(path.stat().st_size for path in kept)
+    assert (row["excluded"], row["excluded_bytes"]) == (2, size)
+    assert (row["expiring"], row["expiring_unarchived"]) == (1, 0)
+    said = f"2 sessions stay here, {size} B: 1 excluded_path, 1 excluded_project"
+    assert said in home.run("sources").out
+    archive = home.path / ".local" / "share" / "transcriptd" / "archive"
+    assert not [p for p in archive.rglob("*") if p.is_file() and CANARY.encode() in p.read_bytes()]
+
+
+def test_what_is_done_about_secrets_is_said(home: Home) -> None:
+    Claude(home.path).says("x")
+    configure(home, '[sources.claude]\nredaction = "mask"\n')
+    modes = {name: row["redaction"] for name, row in asked(home).items()}
+    assert modes["claude"] == "mask"
+    assert modes["codex"] == "report"
+    assert "redaction: report; claude: mask" in home.run("sources").out
+
+
 def test_what_stands_in_another_archive_does_not_count(home: Home) -> None:
     Claude(home.path).says("x")
     settle(home)

@@ -124,7 +124,7 @@ def test_a_size_that_may_be_nothing_is_written_as_nothing() -> None:
 
 
 def _uncommented(text: str) -> str:
-    return re.sub(r"(?m)^# (\w+ = |\[\w)", r"\1", text)
+    return re.sub(r"(?m)^# (\w+ = |\[+\w)", r"\1", text)
 
 
 def _fits_the_schema(text: str) -> bool:

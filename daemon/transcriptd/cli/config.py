@@ -60,7 +60,7 @@ def show(config: Config, *, as_json: bool) -> None:
         values = {
             leaf.key: {"value": _shown(leaf, value), "origin": config.origin[leaf.key]}
             for leaf, value in _values(config)
-        } | {key: {"value": value, "origin": config.origin[key]} for key, value in _others(config)}
+        } | {key: {"value": value, "origin": config.origin[key]} for key, value in _of_file(config)}
         click.echo(json.dumps(values, indent=2, default=str))
         return
     click.echo(f"# {archive_line(config)}")
@@ -70,7 +70,7 @@ def show(config: Config, *, as_json: bool) -> None:
             click.echo(f"{leaf.key} = {f'set (from {origin})' if value else 'not set'}")
         else:
             click.echo(f"{leaf.key} = {literal(leaf, value)}  # {origin}")
-    for key, value in _others(config):
+    for key, value in _of_file(config):
         click.echo(f"{key} = {json.dumps(value, ensure_ascii=False)}  # {config.origin[key]}")
 
 
@@ -133,11 +133,16 @@ def _values(config: Config) -> Iterator[tuple[Leaf, Any]]:
         yield leaf, value
 
 
-def _others(config: Config) -> Iterator[tuple[str, object]]:
+def _of_file(config: Config) -> Iterator[tuple[str, object]]:
     for other in config.sources.others:
         yield f"sources.{other.name}.root", other.roots
         yield f"sources.{other.name}.glob", other.glob
         yield f"sources.{other.name}.enabled", other.enabled
+        yield f"sources.{other.name}.redaction", other.redaction
+        yield f"sources.{other.name}.exclude", other.exclude
+        yield f"sources.{other.name}.exclude_older", other.exclude_older
+    for rule in config.rules:
+        yield rule.key, rule.pattern
 
 
 def _shown(leaf: Leaf, value: object) -> object:

@@ -49,6 +49,7 @@ class _Seen:
     count: Count
     expires_after_s: float | None
     watched: bool | None
+    redaction: str
 
     @property
     def is_here(self) -> bool:
@@ -102,9 +103,11 @@ Examples:
 The JSON object (times in seconds, sizes in bytes):
   schema, daemon (whether one answers)
   sources  [name, state (on | off | absent), configured (on | off | unknown),
-           roots [path, present, sessions], sessions, archived, waiting, quarantined,
-           gone, archived_bytes, expires_after_s, expiring, expiring_unarchived,
-           skipped {reason: names}, unreadable {path: why}, hint]
+           redaction (off | report | mask), roots [path, present, sessions], sessions,
+           archived, waiting, quarantined, gone, archived_bytes, expires_after_s,
+           expiring, expiring_unarchived, excluded (sessions that stay here),
+           excluded_bytes, excluded_by {reason: sessions}, skipped {reason: names},
+           unreadable {path: why}, hint]
 """,
 )
 @click.option("as_json", "--json", is_flag=True, help="Print one JSON object.")
@@ -147,7 +150,14 @@ def _look(config: Config, watched: Collection[str] | None) -> list[_Seen]:
         roots = look(agent.source, journal)
         counted = count(agent.name, roots, journal, expiry, within_s=SOON_S)
         is_watched = None if watched is None else agent.name in watched
-        seen = _Seen(agent, roots, counted, expiry.after(agent.name), is_watched)
+        seen = _Seen(
+            agent,
+            roots,
+            counted,
+            expiry.after(agent.name),
+            is_watched,
+            config.redaction_of(agent.name),
+        )
         if seen.is_here or agent.configured is not Configured.UNKNOWN:
             found.append(seen)
     return found
@@ -158,6 +168,7 @@ def _row(seen: _Seen) -> dict[str, Any]:
         "name": seen.agent.name,
         "state": seen.state,
         "configured": seen.agent.configured.value,
+        "redaction": seen.redaction,
         "roots": [
             {"path": printable(r.path), "present": r.is_there, "sessions": len(r.sessions)}
             for r in seen.roots
@@ -179,7 +190,8 @@ def _tell(config: Config, found: list[_Seen], *, has_daemon: bool) -> None:
         if any(seen.is_here for seen in found):
             notes = [_grid(noted)] if (noted := list(_notes(found))) else []
             how = Text(_OFF, "dim")
-            for drawn in (_table(found), "", _grid(_roots(found)), "", *notes, how):
+            secrets = _secrets(config, found)
+            for drawn in (_table(found), "", _grid(_roots(found)), "", *notes, secrets, how):
                 console.print(drawn)
         else:
             console.print(_EMPTY, _grid(_roots(found)), f"\n{_START}", sep="\n")
@@ -258,10 +270,28 @@ def _notes(found: list[_Seen]) -> Iterator[tuple[Text, Text]]:
         if counted.gone:
             gone = many(counted.gone, "session is", "sessions are")
             yield name, Text(f"{gone} gone from here; the archive keeps what it has of them")
+        if counted.excluded:
+            yield name, _excluded(counted)
         if counted.expiring:
             yield name, _expiring(seen)
         if seen.state == "off" or seen.is_unwatched:
             yield name, Text(seen.hint, "yellow")
+
+
+def _excluded(counted: Count) -> Text:
+    from rich.text import Text
+
+    sessions = many(counted.excluded, "session stays here", "sessions stay here")
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(counted.excluded_by.items()))
+    return Text(f"{sessions}, {size(counted.excluded_bytes)}: {reasons}")
+
+
+def _secrets(config: Config, found: list[_Seen]) -> Text:
+    """Say what is done about secrets, of which agent something else than of all."""
+    from rich.text import Text
+
+    others = [f"{s.agent.name}: {s.redaction}" for s in found if s.redaction != config.redaction]
+    return Text("; ".join([f"redaction: {config.redaction}", *others]), "dim")
 
 
 def _expiring(seen: _Seen) -> Text:

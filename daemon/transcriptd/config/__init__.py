@@ -8,7 +8,6 @@ together in `consistency`. Knows no store and no network.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import socket
@@ -18,21 +17,32 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import msgspec
-
 from transcriptd.config import consistency, layers, others
-from transcriptd.config.agents import OtherSource
+from transcriptd.config.agents import SHIPPED, Excludes, OtherSource
 from transcriptd.config.consistency import LONGEST_SOCKET, NOWHERE
-from transcriptd.config.reference import LEAVES, TABLES, Leaf, parse_size, shown
+from transcriptd.config.reference import LEAVES, TABLES
+from transcriptd.config.rules import OwnRule
 from transcriptd.config.settings import S3Credentials, Settings
+from transcriptd.config.values import parsed, unfit
 from transcriptd.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from transcriptd.config.layers import Given, Layer, Layers
+    from transcriptd.config.agents import AgentSettings
+    from transcriptd.config.kinds import Redaction
+    from transcriptd.config.layers import Layer, Layers
 
-__all__ = ["Config", "OtherSource", "S3Credentials", "Store", "load", "machine_name"]
+__all__ = [
+    "Config",
+    "Excludes",
+    "OtherSource",
+    "OwnRule",
+    "S3Credentials",
+    "Store",
+    "load",
+    "machine_name",
+]
 
 Store: TypeAlias = Literal["s3", "local", "disabled"]
 _SOCKET = Path("transcriptd") / "transcriptd.sock"
@@ -43,14 +53,31 @@ class Config(Settings, frozen=True, kw_only=True):
 
     `store` is where the archive lives; where it is `disabled`, `missing` names the variables that
     CodeTether's sink lacks. `sink` says that the archive is the one of those variables. `origin`
-    says for each key who gave its value, `sources.NAME.root`, `.glob` and `.enabled` included.
+    says for each key who gave its value, those of `sources.NAME` and `rules.NAME` included.
     """
 
     store: Store
     missing: tuple[str, ...]
     origin: dict[str, str]
     sink: bool
+    rules: tuple[OwnRule, ...]
     _reread: Callable[[], Config]
+
+    def redaction_of(self, source: str) -> Redaction:
+        """Return what is done about secrets in a source's sessions."""
+        said = self._of(source)
+        return said.redaction if said else self.redaction
+
+    def excludes_of(self, source: str) -> Excludes:
+        """Return which of a source's sessions never leave the machine."""
+        said = self._of(source)
+        return said.excludes if said else Excludes()
+
+    def _of(self, source: str) -> AgentSettings | OtherSource | None:
+        if source in SHIPPED:
+            known: AgentSettings = getattr(self.sources, source)
+            return known
+        return next((each for each in self.sources.others if each.name == source), None)
 
     def reload_credentials(self) -> S3Credentials | None:
         """Read the static keys anew: a file that holds them may have been replaced.
@@ -76,14 +103,16 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
     given = layers.read(cli, environ, file)
     problems = list(given.problems)
     store, sink, merged = _choose(given)
+    expand = partial(layers.expand, environ=environ)
     values: dict[str, Any] = {}
-    for key, value in merged.items():
+    for key, said in merged.items():
+        leaf = LEAVES[key]
         try:
-            values[key] = _parse(LEAVES[key], value, environ)
-        except (ValueError, msgspec.ValidationError):
-            problems.append(Problem(key, _unfit(LEAVES[key], value.value), value.origin))
-    for entry in given.others:
-        problems += [Problem(*found, entry.origin) for found in others.problems(entry)]
+            values[key] = parsed(leaf, said.value, said.base, expand, is_text=said.is_text)
+        except ValueError:
+            problems.append(Problem(key, unfit(leaf, said.value), said.origin))
+    for entry in given.of_file.others:
+        problems += [Problem(*found, entry.origin) for found in others.problems(entry, expand)]
     broken = {problem.key for problem in problems}
     _fill(values, environ)
     problems += [
@@ -94,8 +123,7 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
     if problems:
         raise ConfigError(problems)
     values["sources.others"] = tuple(
-        others.made(entry, partial(layers.expand, base=entry.base, environ=environ))
-        for entry in given.others
+        others.made(entry, expand, values["redaction"]) for entry in given.of_file.others
     )
     return Config(
         **_tables(values),
@@ -103,6 +131,7 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
         missing=given.missing if store == "disabled" else (),
         origin=_origin(given, merged),
         sink=sink,
+        rules=given.of_file.rules,
         _reread=lambda: load(cli, environ, file),
     )
 
@@ -114,11 +143,11 @@ def machine_name(host: str) -> str:
 
 def _origin(given: Layers, merged: Layer) -> dict[str, str]:
     origin = {key: merged[key].origin if key in merged else "default" for key in LEAVES}
-    for entry in given.others:
+    for entry in given.of_file.others:
         for name in others.KEYS:
             key = f"{entry.key}.{name}"
             origin[key] = entry.origin if name in entry.said else "default"
-    return origin
+    return origin | {rule.key: given.of_file.origin for rule in given.of_file.rules}
 
 
 def _choose(given: Layers) -> tuple[Store, bool, Layer]:
@@ -161,46 +190,6 @@ def _merge(*highest_first: Layer) -> Layer:
     return merged
 
 
-def _parse(leaf: Leaf, given: Given, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - any key
-    """Turn what was given into the key's type. Raises `ValueError` or `msgspec.ValidationError`."""
-    value = given.value
-    if given.is_text and leaf.kind is tuple:
-        value = tuple(filter(None, value.split(os.pathsep)))
-    if leaf.is_path:
-        return _located(leaf, value, given.base, environ)
-    if leaf.is_size and isinstance(value, str):
-        value = parse_size(value)
-    elif given.is_text and leaf.kind in {int, float, bool}:
-        value = msgspec.convert(value.strip(), leaf.kind, strict=False)
-    value = msgspec.convert(value, leaf.type)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(value)
-    if leaf.key == "prefix" and not value.endswith("/"):
-        return f"{value}/"
-    return value
-
-
-def _located(leaf: Leaf, value: object, base: Path, environ: Mapping[str, str]) -> Any:  # noqa: ANN401 - a path, a text or several
-    many = isinstance(value, list | tuple)
-    paths = list(value) if isinstance(value, list | tuple) else [value]
-    if many is not (leaf.kind is tuple) or not all(isinstance(p, str | Path) for p in paths):
-        raise ValueError(value)
-    if leaf.kind is str and not value:
-        return ""
-    if "" in paths:
-        raise ValueError(value)
-    found = [layers.expand(str(path), base, environ) for path in paths]
-    if many:
-        return tuple(map(str, found))
-    return leaf.kind(found[0])
-
-
-def _unfit(leaf: Leaf, value: object) -> str:
-    if leaf.secret:
-        return f"expected {leaf.expected}"
-    return f"expected {leaf.expected}, got {shown(value)}"
-
-
 def _fill(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     """Add the defaults, those that depend on the machine last."""
     for leaf in LEAVES.values():
@@ -210,6 +199,8 @@ def _fill(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     data_home = layers.xdg(environ, "XDG_DATA_HOME", ".local/share")
     has_endpoint = bool(values["s3.endpoint"])
     values.setdefault("machine", machine_name(socket.gethostname()))
+    for name in SHIPPED:
+        values.setdefault(f"sources.{name}.redaction", values["redaction"])
     values.setdefault("s3.path_style", has_endpoint)
     values.setdefault(
         "s3.region", "us-east-1" if has_endpoint else environ.get("AWS_REGION", "").strip()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transcriptd.config import others
+from transcriptd.config import others, rules
 from transcriptd.config.reference import LEAVES, TABLES, unknown
 from transcriptd.errors import Problem
 
@@ -65,18 +65,24 @@ Layer = dict[str, Given]
 
 
 @dataclass(frozen=True, slots=True)
-class Layers:
-    """Every layer, and what could not be read. `missing` names the sink's unset variables.
+class OfFile:
+    """What only the file can say: agents that are not known by name, and rules of its own."""
 
-    `others` are the agents that are not known by name; only the file can have them.
-    """
+    origin: str = ""
+    others: tuple[others.Entry, ...] = ()
+    rules: tuple[rules.OwnRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Every layer, and what could not be read. `missing` names the sink's unset variables."""
 
     cli: Layer
     variables: Layer
     sink: Layer
     credentials: Layer
     file: Layer
-    others: tuple[others.Entry, ...]
+    of_file: OfFile
     missing: tuple[str, ...]
     problems: tuple[Problem, ...]
 
@@ -89,14 +95,14 @@ def read(cli: Mapping[str, object], environ: Mapping[str, str], file: Path | Non
     """Collect all layers. A `cli` value of `None` was not given."""
     problems: list[Problem] = []
     sink, missing = _sink(environ)
-    file_layer, entries = _file(file, environ, problems)
+    file_layer, of_file = _file(file, environ, problems)
     return Layers(
         cli=_command_line(cli, problems),
         variables=_variables(environ, problems),
         sink=sink,
         credentials=_credentials(environ, problems),
         file=file_layer,
-        others=entries,
+        of_file=of_file,
         missing=missing,
         problems=tuple(problems),
     )
@@ -197,7 +203,7 @@ def _content(path: Path, key: str, origin: str, problems: list[Problem]) -> Give
 
 def _file(
     file: Path | None, environ: Mapping[str, str], problems: list[Problem]
-) -> tuple[Layer, tuple[others.Entry, ...]]:
+) -> tuple[Layer, OfFile]:
     named_by = "--config"
     if file is None and (named := environ.get(_CONFIG, "").strip()):
         file, named_by = Path(named), _CONFIG
@@ -205,16 +211,18 @@ def _file(
         directory = xdg(environ, "XDG_CONFIG_HOME", ".config")
         file, named_by = directory and directory / "transcriptd" / "config.toml", ""
     if file is None:
-        return {}, ()
+        return {}, OfFile()
     path = expand(str(file), Path.cwd(), environ)
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         if named_by or not isinstance(error, FileNotFoundError | NotADirectoryError):
             problems.append(Problem("config", f"cannot read {path}: {_why(error)}", named_by))
-        return {}, ()
+        return {}, OfFile()
     split = others.split(document.get("sources", {}), str(path), path.parent)
-    problems += [Problem(key, message, str(path)) for key, message in split.problems]
+    own = rules.read(document.pop("rules", []))
+    found = (*split.problems, *own.problems)
+    problems += [Problem(key, message, str(path)) for key, message in found]
     layer: Layer = {}
     for key, value in _flat(document | {"sources": split.tables}):
         if key in LEAVES:
@@ -224,7 +232,7 @@ def _file(
         else:
             known = TABLES if isinstance(value, dict) else LEAVES
             problems.append(Problem(key, unknown(key, known), str(path)))
-    return layer, split.entries
+    return layer, OfFile(str(path), split.entries, own.rules)
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,17 +12,24 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from transcriptd.config.agents import NAME, SHIPPED, USUAL_GLOB, OtherSource
-from transcriptd.config.reference import shown, unknown
+from transcriptd.config.agents import NAME, OF_PROJECTS, SHARED, SHIPPED, USUAL_GLOB, OtherSource
+from transcriptd.config.kinds import is_glob
+from transcriptd.config.reference import LEAVES, shown, unknown
+from transcriptd.config.values import parsed, unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-KEYS = ("root", "glob", "enabled")
+    from transcriptd.config.kinds import Expand, Redaction
+    from transcriptd.config.reference import Leaf
+
+KEYS = ("root", "glob", "enabled", *SHARED)
 """What may be said of an agent that is not known by name."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PROJECTS = "exclude_projects"
+_UNTOLD = "this agent's sessions do not say a project: expected `exclude`, or nothing"
 
 Found: TypeAlias = "tuple[str, str]"
 
@@ -57,7 +64,7 @@ def split(sources: object, origin: str, base: Path) -> Split:
     entries: list[Entry] = []
     for name, said in _named(sources, problems):
         if name in SHIPPED:
-            tables[name] = _without_root(name, said, problems)
+            tables[name] = _of_known(name, said, problems)
         elif isinstance(said, dict):
             entries.append(Entry(name, said, origin, base))
         else:
@@ -65,7 +72,7 @@ def split(sources: object, origin: str, base: Path) -> Split:
     return Split(tables, tuple(entries), tuple(problems))
 
 
-def problems(entry: Entry) -> Iterator[Found]:
+def problems(entry: Entry, expand: Expand) -> Iterator[Found]:
     """Yield key and message of each problem."""
     if not NAME.fullmatch(entry.name):
         wanted = "expected a name of up to 64 of a-z 0-9 . _ - beginning with a letter or a digit"
@@ -74,22 +81,46 @@ def problems(entry: Entry) -> Iterator[Found]:
         if isinstance(value, dict):
             wanted = "expected no table here; a file has [[sources]] or [sources.NAME], not both"
             yield f"{entry.key}.{key}", wanted
+        elif key == _PROJECTS:
+            yield f"{entry.key}.{key}", _UNTOLD
         elif key not in KEYS:
             yield f"{entry.key}.{key}", unknown(key, KEYS)
     yield from _root(entry)
     yield from _glob(entry)
     if not isinstance(enabled := entry.said.get("enabled", True), bool | dict):
         yield f"{entry.key}.enabled", f"expected true or false, got {shown(enabled)}"
+    for name in SHARED:
+        value = entry.said.get(name)
+        try:
+            read = None if isinstance(value, dict) else _shared(entry, name, expand)
+        except ValueError:
+            yield f"{entry.key}.{name}", unfit(_leaf(name), value)
+            continue
+        if isinstance(read, tuple) and any(map(_CONTROL.search, read)):
+            yield f"{entry.key}.{name}", "expected no line breaks or control characters"
 
 
-def made(entry: Entry, expand: Callable[[str], Path]) -> OtherSource:
-    """Return the source of an entry without problems."""
+def made(entry: Entry, expand: Expand, redaction: Redaction) -> OtherSource:
+    """Return the source of an entry without problems. `redaction` is what the file says of all."""
+    shared = {name: _shared(entry, name, expand) for name in SHARED if name in entry.said}
     return OtherSource(
         entry.name,
-        roots=tuple(str(expand(root)) for root in _texts(entry.said["root"])),
+        roots=tuple(str(expand(root, entry.base)) for root in _texts(entry.said["root"])),
         glob=_texts(entry.said["glob"]) if "glob" in entry.said else USUAL_GLOB,
         enabled=entry.said.get("enabled", True),
+        **{"redaction": redaction, **shared},
     )
+
+
+def _leaf(name: str) -> Leaf:
+    return LEAVES[f"sources.{SHIPPED[0]}.{name}"]
+
+
+def _shared(entry: Entry, name: str, expand: Expand) -> Any:  # noqa: ANN401 - any key
+    """Return what was said under a key that every agent has. Raises `ValueError`."""
+    if name not in entry.said:
+        return None
+    return parsed(_leaf(name), entry.said[name], entry.base, expand)
 
 
 def _named(sources: object, problems: list[Found]) -> Iterator[tuple[str, object]]:
@@ -111,13 +142,17 @@ def _named(sources: object, problems: list[Found]) -> Iterator[tuple[str, object
         yield name, {key: value for key, value in said.items() if key != "name"}
 
 
-def _without_root(name: str, said: object, problems: list[Found]) -> object:
-    """Return what was said of a known agent, which has `roots`."""
-    if not isinstance(said, dict) or "root" not in said:
+def _of_known(name: str, said: object, problems: list[Found]) -> object:
+    """Return what was said of a known agent, without what can be said of others only."""
+    if not isinstance(said, dict):
         return said
-    wanted = "this agent is known: expected `roots` beside those that are found, or another name"
-    problems.append((f"sources.{name}.root", wanted))
-    return {key: value for key, value in said.items() if key != "root"}
+    wrong = {
+        "root": "this agent is known: expected `roots` beside those that are found, or another name"
+    }
+    if name not in OF_PROJECTS:
+        wrong[_PROJECTS] = _UNTOLD
+    problems += [(f"sources.{name}.{key}", wrong[key]) for key in said if key in wrong]
+    return {key: value for key, value in said.items() if key not in wrong}
 
 
 def _root(entry: Entry) -> Iterator[Found]:
@@ -143,7 +178,7 @@ def _glob(entry: Entry) -> Iterator[Found]:
     if not globs and not isinstance(value, dict):
         yield key, f"expected a pattern or a list of patterns, got {shown(value)}"
     for glob in globs:
-        if not {"", ".", "..", "~"}.isdisjoint(glob.split("/")) or _CONTROL.search(glob):
+        if not is_glob(glob) or _CONTROL.search(glob):
             wanted = "expected a pattern of what lies below root, such as '*/sessions/*.jsonl'"
             yield key, f"{wanted}, got {shown(glob)}"
 

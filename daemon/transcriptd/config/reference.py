@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import msgspec
 
 from transcriptd.config import suggested
-from transcriptd.config.agents import NAME, SHIPPED, Others
+from transcriptd.config.agents import NAME, SHARED, SHIPPED, Others
 from transcriptd.config.settings import MIB, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from transcriptd.config.kinds import Expand
 
 _WIDTH = 96
 _LONGEST_SHOWN = 60
@@ -45,6 +47,7 @@ class Leaf:
     secret: bool
     is_size: bool
     is_path: bool
+    each: Callable[[str, Expand], str] | None  # what becomes of each text of a list
 
     @property
     def name(self) -> str:
@@ -85,6 +88,7 @@ def _leaves(struct: type[msgspec.Struct], table: str = "") -> Iterator[Leaf]:
             secret="secret" in extra,
             is_size="size" in extra,
             is_path=kind is Path or "path" in extra,
+            each=extra.get("each"),
         )
 
 
@@ -169,8 +173,17 @@ def example() -> str:
         )
         lines.append(f"# Default: {default}.")
         lines.append(f"# {leaf.name} = {literal(leaf, leaf.example)}")
-    lines += ["", *suggested.commented()]
+    lines += ["", *suggested.commented(), "", *_RULES]
     return "\n".join(lines) + "\n"
+
+
+_RULES = (
+    "# What else is a secret: a name that stands in the mask, and a pattern as RE2 has them. The",
+    "# first group of the pattern, if it has one, is what is masked. As often as needed.",
+    "# [[rules]]",
+    '# name = "intranet-token"',
+    "# pattern = 'intra_[0-9a-f]{32}'",
+)
 
 
 def schema() -> dict[str, Any]:
@@ -183,14 +196,28 @@ def schema() -> dict[str, Any]:
         table = root
         for part in filter(None, leaf.table.split(".")):
             table = table["properties"].setdefault(part, _object())
-        described = msgspec.json.schema(leaf.type, schema_hook=lambda _path: {"type": "string"})
-        if leaf.is_size:
-            described |= {"type": ["integer", "string"], "pattern": "^ *[0-9.]+ *[A-Za-z]* *$"}
-        if not leaf.default_text:
-            described["default"] = [] if leaf.default == () else leaf.default
-        table["properties"][leaf.name] = described
+        table["properties"][leaf.name] = _described(leaf)
     root["properties"]["sources"] = _either_spelling(root["properties"]["sources"])
+    root["properties"]["rules"] = {"type": "array", "items": _rule()}
     return root
+
+
+def _described(leaf: Leaf) -> dict[str, Any]:
+    described = msgspec.json.schema(leaf.type, schema_hook=lambda _path: {"type": "string"})
+    if leaf.is_size:
+        described |= {"type": ["integer", "string"], "pattern": "^ *[0-9.]+ *[A-Za-z]* *$"}
+    if not leaf.default_text:
+        described["default"] = [] if leaf.default == () else leaf.default
+    return described
+
+
+def _rule() -> dict[str, Any]:
+    rule = _object() | {"required": ["name", "pattern"]}
+    rule["properties"] = {
+        "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,39}$"},
+        "pattern": {"type": "string", "minLength": 1},
+    }
+    return rule
 
 
 def _either_spelling(known: dict[str, Any]) -> dict[str, Any]:
@@ -200,6 +227,9 @@ def _either_spelling(known: dict[str, Any]) -> dict[str, Any]:
     texts = {"anyOf": [text, {"type": "array", "items": text, "minItems": 1}]}
     other = _object() | {"required": ["root"]}
     other["properties"] = {"root": texts, "glob": texts, "enabled": {"type": "boolean"}}
+    other["properties"] |= {
+        key: known["properties"][SHIPPED[-1]]["properties"][key] for key in SHARED
+    }
     entries = [_named(other, name | {"not": {"enum": list(SHIPPED)}})]
     entries += [_named(known["properties"][agent], {"const": agent}) for agent in SHIPPED]
     tables = known | {"propertyNames": name, "additionalProperties": other}

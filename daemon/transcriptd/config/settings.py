@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Meta
 
 from transcriptd.config.agents import SourcesSettings
+from transcriptd.config.kinds import Redaction, Seconds
+from transcriptd.config.kinds import derived as _derived
 
 MIB = 1 << 20
 _SECRETS = frozenset({"access_key", "secret_key", "session_token"})
 
-Seconds = Annotated[float, Meta(ge=0, extra={"expected": "a number of seconds >= 0"})]
 Size = Annotated[
     int, Meta(ge=1, extra={"expected": "a size > 0 such as 1048576 or '64MiB'", "size": True})
 ]
@@ -25,10 +26,6 @@ SizeOrZero = Annotated[
     int, Meta(ge=0, extra={"expected": "a size such as 1048576 or '4MiB', or 0", "size": True})
 ]
 SecretText = Annotated[str, Meta(extra={"secret": True})]
-
-
-def _derived(default: str) -> Meta:
-    return Meta(extra={"default": default})
 
 
 class S3Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +269,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain: Annotated[
         Seconds, Meta(description="Seconds a stop may take to archive what is left.")
     ] = 30.0
+    redaction: Annotated[
+        Redaction,
+        Meta(
+            description="What is done about secrets in sessions: `report` archives them as they "
+            "are and counts what it finds, `mask` makes them unreadable in the archive, `off` does "
+            "not look."
+        ),
+    ] = "report"
     s3: S3Settings
     local: LocalSettings
     debounce: DebounceSettings

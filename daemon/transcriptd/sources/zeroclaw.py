@@ -101,6 +101,9 @@ class ZeroClaw(Tree):
     def has_lines(self, session: Session) -> bool:
         return not session.name.startswith(_INSIDE)  # whole rows: nothing is cut
 
+    def is_jsonl(self, session: Session) -> bool:
+        return session.name.startswith(_INSIDE) or super().is_jsonl(session)
+
     def destination(self, path: str, known: Iterable[Path] = ()) -> tuple[Path, str] | None:
         if path.startswith(_INSIDE):
             return None  # a row of the agent's own database: it is never written
