@@ -16,7 +16,7 @@ from tests.servers.process import (
     wait_until_ready,
 )
 from tests.servers.request import answers
-from tests.servers.server import Server, StartError
+from tests.servers.server import KMS_KEY, KMS_SECRET, Server, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,9 @@ memstore device bytes = 4294967296
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{gateway}
 rgw thread pool size = 64
+rgw crypt require ssl = false
+rgw crypt s3 kms backend = testing
+rgw crypt s3 kms encryption keys = {key}={secret}
 """
 KEYRING = """\
 [mon.]
@@ -87,7 +90,14 @@ def serve(home: Path) -> Iterator[Server]:
     fsid, monitor, gateway = str(uuid.uuid4()), free_port(), free_port()
     endpoint = f"http://127.0.0.1:{gateway}"
     server = Server("ceph", endpoint, "", "transcriptd", "not-a-secret")
-    conf = CLUSTER.format(home=home, fsid=fsid, monitor=monitor, gateway=gateway)
+    conf = CLUSTER.format(
+        home=home,
+        fsid=fsid,
+        monitor=monitor,
+        gateway=gateway,
+        key=KMS_KEY,
+        secret=KMS_SECRET,
+    )
     key = _run(home, "ceph-authtool", "--gen-print-key").strip()
     (home / "ceph.conf").write_text(conf)
     (home / "keyring").write_text(KEYRING.format(key=key))

@@ -1,4 +1,4 @@
-"""MinIO: one node on a directory."""
+"""MinIO: one node on a directory, with a key to encrypt by for who asks for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.servers.process import free_port, program, running, wait_until_ready
 from tests.servers.request import answers
-from tests.servers.server import Server
+from tests.servers.server import KMS_KEY, KMS_SECRET, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,7 @@ def serve(home: Path) -> Iterator[Server]:
     env = {
         "MINIO_ROOT_USER": server.access_key,
         "MINIO_ROOT_PASSWORD": server.secret_key,
+        "MINIO_KMS_SECRET_KEY": f"{KMS_KEY}:{KMS_SECRET}",
         "MINIO_BROWSER": "off",
         "MINIO_UPDATE": "off",  # it would ask its maker's server for a newer release
     }

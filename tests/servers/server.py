@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, replace
+
+KMS_KEY = "transcripts"
+"""The name of the key that servers encrypt by which can, when they are asked to."""
+
+KMS_SECRET = base64.b64encode(bytes(32)).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ class Level(StrEnum):
 
     OK = "ok"
     WARN = "warn"  # it works, with less than it could
-    FAIL = "fail"  # something is not archived, or will not be
+    FAIL = "fail"  # something is not archived, or will not be, or is open to everybody
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ from transcriptd.stores.keys import check_key, check_range, check_removable
 from transcriptd.stores.patience import Patience
 from transcriptd.stores.probed import Probed
 from transcriptd.stores.s3_answers import lowered, must_allow, must_hold, tags_of
-from transcriptd.stores.s3_client import Client, extra_parameters, shown_endpoint
+from transcriptd.stores.s3_bucket import Questions
+from transcriptd.stores.s3_client import Client, shown_endpoint
 from transcriptd.stores.s3_compose import Composer, Order
 from transcriptd.stores.s3_deletes import Deletes
+from transcriptd.stores.s3_encryption import encryption_of
 from transcriptd.stores.s3_hashes import hashes_of
 from transcriptd.stores.s3_objects import Objects
 from transcriptd.stores.s3_parts import Limits
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from transcriptd.config import Config
     from transcriptd.config.settings import S3Credentials, S3Settings
     from transcriptd.stores import Condition, Entry, Piece, Reading, Store
+    from transcriptd.stores.enforced import Enforced
 
 LARGE = 1 << 20
 
@@ -63,9 +66,12 @@ class S3Store:
         self._client = Client(settings, credentials)
         self.traffic = Traffic()
         self._requests = Requests(self._client, patience or Patience(), self.traffic)
-        extra = extra_parameters(settings)
+        encryption = encryption_of(settings)
+        extra = dict(encryption.parameters)
+        if settings.storage_class:
+            extra["StorageClass"] = settings.storage_class
         about = (self._requests, self._client, self.traffic, self._bucket, extra)
-        self._objects = Objects(*about)
+        self._objects = Objects(*about, encryption=encryption)
         self._uploads = Uploads(*about)
         self._deletes = Deletes(self._requests, self._bucket)
         self._probed = Probed(
@@ -73,9 +79,11 @@ class S3Store:
                 self._objects,
                 self._uploads,
                 self._deletes,
+                encryption,
                 signs_bodies=self._client.signs_bodies,
             ),
-            place=f"{self._endpoint}/{self._bucket}",
+            # What ETags are depends on how objects are encrypted.
+            place=" ".join((f"{self._endpoint}/{self._bucket}", *encryption.parameters.values())),
             scratch=layout.probe_prefix(prefix),
             state_dir=state_dir,
         )
@@ -166,6 +174,10 @@ class S3Store:
         for key in keys:
             check_removable(key, self._prefix)
         await self._deletes.all(list(dict.fromkeys(keys)))
+
+    async def enforced(self) -> Enforced:
+        """Ask what the bucket enforces by itself. Raises nothing: what is not said is unknown."""
+        return await Questions(self._requests, self._bucket).enforced()
 
     async def close(self) -> None:
         await self._probed.close()

@@ -168,16 +168,6 @@ def is_aws(endpoint: str) -> bool:
     return f".{host}".endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-def extra_parameters(settings: S3Settings) -> dict[str, Any]:
-    """Return what every write says of encryption and storage class."""
-    said = {
-        "ServerSideEncryption": settings.sse,
-        "SSEKMSKeyId": settings.sse_kms_key_id,
-        "StorageClass": settings.storage_class,
-    }
-    return {name: value for name, value in said.items() if value}
-
-
 def shown_endpoint(endpoint: str) -> str:
     """Return the endpoint for people, without a password that may stand in it."""
     if not endpoint:

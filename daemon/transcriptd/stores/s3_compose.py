@@ -220,7 +220,7 @@ class Composer:
         await self._uploads.abort(upload)
 
     async def _proven(self, order: Order, tags: Sequence[str], known: Parts) -> Head:
-        stands = await self._objects.head(order.key)
+        stands = await self._objects.head(order.key, written=True)
         try:
             head = must_hold(stands, size_of(order.pieces), order.metadata)
             if known.etags_are_sums:

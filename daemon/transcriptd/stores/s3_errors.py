@@ -27,6 +27,7 @@ from transcriptd.errors import (
     Damaged,
     NotFound,
     RangeInvalid,
+    Retry,
     ServerError,
     SlowDown,
     StoreError,
@@ -43,6 +44,7 @@ _REGION = "set the bucket's region"
 _LIST = "HEAD on a missing object says 403 without s3:ListBucket: grant it, and s3:GetObject"
 _FULL = "the store is full or over its quota"
 _CERTIFICATE = "set ca_bundle to the authority that signed the server's certificate"
+_KMS = "check s3.sse and s3.sse_kms_key_id, and whether the key is enabled on the server"
 _NO_S3 = "check that the endpoint speaks S3"
 _LENGTH = "this server wants a Content-Length"
 
@@ -53,8 +55,19 @@ class ClockSkewed(AuthFailed):
     server_date = ""
 
 
+class NotEncrypted(Unsupported):
+    """The server does not encrypt as it is asked to, or cannot use the key; nothing is written."""
+
+    retry = Retry.STORE
+    degraded = "encryption"
+
+
+class NotConfigured(NotFound):
+    """Nothing of what was asked about is configured for the bucket."""
+
+
 _CODES: dict[type[StoreError], tuple[str, ...]] = {
-    AccessDenied: ("AccessDenied",),
+    AccessDenied: ("AccessDenied", "kmsNotAuthorized"),
     ClockSkewed: ("RequestExpired", "RequestTimeTooSkewed"),
     AuthFailed: (
         "AuthFailure",
@@ -81,6 +94,22 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "XAmzContentSHA256Mismatch",
     ),
     Damaged: ("InvalidPart", "InvalidPartOrder"),
+    NotConfigured: (
+        "NoSuchBucketPolicy",
+        "NoSuchLifecycleConfiguration",
+        "NoSuchPublicAccessBlockConfiguration",
+        "ObjectLockConfigurationNotFoundError",
+        "ServerSideEncryptionConfigurationNotFoundError",
+    ),
+    NotEncrypted: (
+        "InvalidEncryptionAlgorithmError",
+        "KMS.DisabledException",
+        "KMS.InvalidStateException",
+        "KMS.KMSInvalidStateException",
+        "KMS.NotFoundException",
+        "kmsKeyNotFound",
+        "kmsNotSupported",
+    ),
     NotFound: ("NoSuchKey", "NoSuchUpload"),
     RangeInvalid: ("InvalidRange",),
     ServerError: ("InternalError", "QuotaExceeded", "XMinioStorageFull"),
@@ -112,6 +141,8 @@ _WORDS: dict[type[StoreError], str] = {
     ConditionFailed: "the condition does not hold",
     Corrupted: "the bytes did not arrive as they were sent",
     Damaged: "the server does not hold the parts that it took",
+    NotConfigured: "there is no such configuration",
+    NotEncrypted: "the server cannot encrypt so",
     NotFound: "there is no such object",
     RangeInvalid: "the range starts behind the end",
     ServerError: "the server failed",
@@ -136,6 +167,7 @@ _HINTS: dict[type[StoreError], str] = {
     AccessDenied: "check the policy of these credentials for this bucket and prefix",
     AuthFailed: _KEYS,
     BucketMissing: "make the bucket, or correct its name; it is never created unasked",
+    NotEncrypted: _KMS,
 }
 _NO_CREDENTIALS = (
     sdk.CredentialRetrievalError,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from transcriptd.stores import Entry, Head, Traffic
     from transcriptd.stores.s3_client import Client
+    from transcriptd.stores.s3_encryption import Encryption
     from transcriptd.stores.s3_hashes import Hashes
     from transcriptd.stores.s3_requests import Requests
 
@@ -42,17 +43,21 @@ class Objects:
         traffic: Traffic,
         bucket: str,
         extra: Mapping[str, Any],
+        *,
+        encryption: Encryption,
     ) -> None:
         self._requests = requests
         self._client = client
         self._traffic = traffic
         self._bucket = bucket
         self._extra: Any = extra
+        self._encryption = encryption
         self._bucket_proved_at = float("-inf")
 
-    async def head(self, key: str) -> Head | None:
+    async def head(self, key: str, *, written: bool = False) -> Head | None:
+        """Look at an object. `written`: it must be encrypted as a write asks for."""
         try:
-            return await self._head(key)
+            return await self._head(key, written=written)
         except (AccessDenied, AuthFailed) as bare:
             # An answer to HEAD has no body, hence no reason. GET gives it, and may be what sets
             # the clock right.
@@ -60,7 +65,7 @@ class Objects:
                 await self._find_reason(key)
             except AccessDenied:
                 raise bare from None
-            return await self._head(key)
+            return await self._head(key, written=written)
 
     @asynccontextmanager
     async def read(
@@ -95,7 +100,10 @@ class Objects:
         metadata: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> str:
-        """Write; `tags` are the conditions. Return the ETag of the answer."""
+        """Write; `tags` are the conditions. Return the ETag of the answer.
+
+        Raises `NotEncrypted` where the server does not say that it encrypted as it was asked to.
+        """
         extra: Any = {**self._extra, **self._client.body_proof(hashes), **tags}
         self._traffic.sent_bytes += len(body)
         with body_known(hashes):
@@ -107,6 +115,7 @@ class Objects:
                 size=len(body),
                 conditional=bool(tags),
             )
+        self._encryption.must_be_said(answer, "put")
         return etag_of(answer)
 
     async def list(self, prefix: str) -> AsyncIterator[Entry]:
@@ -121,7 +130,7 @@ class Objects:
             if not token or token == before:
                 raise Damaged("list: the store says that there is more, and not where")
 
-    async def _head(self, key: str) -> Head | None:
+    async def _head(self, key: str, *, written: bool) -> Head | None:
         try:
             answer = await self._requests.call(
                 "head", lambda client: client.head_object(Bucket=self._bucket, Key=key)
@@ -129,6 +138,8 @@ class Objects:
         except NotFound:
             await self._prove_bucket()
             return None
+        if written:
+            self._encryption.must_be_said(answer, "head")
         return head_of(answer, answer.get("ContentLength"))
 
     async def _find_reason(self, key: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from transcriptd.errors import Unsupported
+from transcriptd.stores.s3_errors import NotEncrypted
 from transcriptd.stores.s3_hashes import hashes_of
 from transcriptd.stores.s3_uploads import seen_through
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from transcriptd.stores import Head, Stored
     from transcriptd.stores.probe import Raw
     from transcriptd.stores.s3_deletes import Deletes
+    from transcriptd.stores.s3_encryption import Encryption
     from transcriptd.stores.s3_objects import Objects
     from transcriptd.stores.s3_uploads import Uploads
 
@@ -20,11 +23,18 @@ class Scratch:
     """Writes, reads and removes scratch objects. `Raw` says what each method does."""
 
     def __init__(
-        self, objects: Objects, uploads: Uploads, deletes: Deletes, *, signs_bodies: bool
+        self,
+        objects: Objects,
+        uploads: Uploads,
+        deletes: Deletes,
+        encryption: Encryption,
+        *,
+        signs_bodies: bool,
     ) -> None:
         self._objects = objects
         self._uploads = uploads
         self._deletes = deletes
+        self._encryption = encryption
         self._signs_bodies = signs_bodies
 
     async def head(self, key: str) -> Head | None:
@@ -34,7 +44,17 @@ class Scratch:
         self, key: str, body: bytes, *, if_none_match: str = "", if_match: str = ""
     ) -> str:
         hashes = await hashes_of(body, signed=self._signs_bodies)
-        return await self._objects.put(key, body, hashes, {}, _tags(if_none_match, if_match))
+        tags = _tags(if_none_match, if_match)
+        try:
+            return await self._objects.put(key, body, hashes, {}, tags)
+        except NotEncrypted:
+            await seen_through(self._deletes.one(key))
+            raise
+        except Unsupported as refused:
+            if tags or not self._encryption.algorithm:
+                raise
+            # A few bytes without a condition: it is how they are to be stored that is refused.
+            raise NotEncrypted(str(refused), hint=self._encryption.hint) from None
 
     async def send_upload(
         self, key: str, body: bytes, *, if_none_match: str = "", if_match: str = ""
