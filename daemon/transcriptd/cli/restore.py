@@ -115,7 +115,8 @@ def command(
     A file that holds what the archive has is left alone, so after an interruption the same command
     goes on. One that holds less is replaced. One that is longer, that is newer, that is a
     CodeTether session with other messages, or that cannot be read is kept and named. A mirrored
-    file that differs and is older gives way, and is kept beside.
+    file that differs and is older gives way, and is kept beside. A file that differs from the
+    archive by its masks alone is left as it is.
 
     --map: of Claude Code the project's directory and each record's `cwd`, of Codex the `cwd` from
     which it resumes, of CodeTether the workspace. All else stays, and so does the archive. What is

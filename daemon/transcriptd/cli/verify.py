@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from transcriptd import logs
+from transcriptd import identity, logs
 from transcriptd.cli.config import archive_line, archive_place
 from transcriptd.cli.listed import shown
 from transcriptd.cli.options import config_option
@@ -26,6 +27,7 @@ from transcriptd.journal import Journal
 from transcriptd.mirrors import find_mirrors, named
 from transcriptd.model import State
 from transcriptd.report import printable
+from transcriptd.screens import screens_of
 from transcriptd.sources import open_sources
 from transcriptd.stores import open_store
 from transcriptd.verify import LOST, MEANINGS, Here, Verifier, base_of, is_stream
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from transcriptd.config import Config
+    from transcriptd.masks import Secret
     from transcriptd.stores import Store
     from transcriptd.verify import Finding, Verdict
 
@@ -141,12 +144,15 @@ async def _verify(
     """Check what is wanted; return what each of these names means, by ids and base keys."""
     store = open_store(config)
     try:
+        sources = open_sources(config, os.environ)
         here = Here(
-            open_sources(config, os.environ),
+            sources,
             config.prefix,
             config.machine,
             config.max_document,
             _journal(config, store),
+            screens_of(config, sources),
+            _secret(config),
         )
         verifier = Verifier(
             store, here, deep=deep, memory=config.memory_budget, on_progress=on_progress
@@ -179,6 +185,13 @@ def _journal(config: Config, store: Store) -> Journal | None:
         return journal
     if archive is not None:
         click.echo(f"The journal is about another archive and was not used: {archive}", err=True)
+    return None
+
+
+def _secret(config: Config) -> Secret | None:
+    """Return what digests of masked sources are keyed with, if it can be read."""
+    with contextlib.suppress(OSError):
+        return identity.secret(config.state_dir, make=False)
     return None
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections import deque
-from dataclasses import replace
 from time import time_ns
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from transcriptd.restore.claims import Claims
 from transcriptd.restore.documents import Rebuilder
 from transcriptd.restore.mirrors import MirrorRestorer
 from transcriptd.restore.order import Order
-from transcriptd.restore.outcome import Fate, Outcome, Ready, told, word
+from transcriptd.restore.outcome import Fate, Outcome, Ready, landed, told, word
 from transcriptd.tree import Tree
 from transcriptd.wanted import DOCUMENTS, Wanted, WantedMirror
 
@@ -146,7 +145,7 @@ class Restorer:
         failpoint.reached("landed")
         if outcome.agent == DOCUMENTS:
             await asyncio.to_thread(self._documents.landed, prepared.session)
-        return replace(outcome, aside=aside)
+        return landed(outcome, standing, aside)
 
     @staticmethod
     def _missing(each: AnyWanted) -> Outcome:

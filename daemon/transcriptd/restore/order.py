@@ -20,7 +20,7 @@ class Order:
     """`to` is a directory; without one sessions go where their agent looks for them.
 
     With `force` a file gives way to the archive whatever it holds, and is kept beside where that is
-    more. `is_dry`: only say what would be done.
+    more, or what the archive masks. `is_dry`: only say what would be done.
     """
 
     to: Path | None = None
@@ -30,9 +30,11 @@ class Order:
 
     def without_writing(self, outcome: Outcome, standing: Standing) -> Outcome | None:
         """Return what becomes of a session for which nothing is to be written; `None`: it is."""
-        if standing.is_equal:
-            return replace(outcome, fate=Fate.SKIPPED)
+        said = replace(outcome, reason=standing.reason, message=standing.message)
+        if standing.is_equal and not (standing.keep and self.force):
+            return replace(said, fate=Fate.SKIPPED, message="")
         if standing.keep and not standing.gives_way and not self.force:
-            message = standing.message
-            return replace(outcome, fate=Fate.KEPT, reason=standing.reason, message=message)
-        return replace(outcome, fate=Fate.PLANNED) if self.is_dry else None
+            return replace(said, fate=Fate.KEPT)
+        if self.is_dry:
+            return replace(said if standing.hides else outcome, fate=Fate.PLANNED)
+        return None

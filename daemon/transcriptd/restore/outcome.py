@@ -93,6 +93,15 @@ def judged(outcome: Outcome, faults: Iterable[Stray]) -> Outcome:
     return replace(outcome, fate=Fate.PARTIAL, reason=cut.reason, message=message)
 
 
+def landed(outcome: Outcome, standing: Standing, aside: Path | None) -> Outcome:
+    """Say what gave way to a session that is in its place now."""
+    if standing.hides:
+        what = "what stood there held what the archive masks"
+        message = "; ".join(filter(None, [outcome.message, what]))
+        outcome = replace(outcome, reason=outcome.reason or standing.reason, message=message)
+    return replace(outcome, aside=aside)
+
+
 def told(error: Exception) -> str:
     """Say a failure to a person."""
     if isinstance(error, OSError) and error.strerror:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from transcriptd.content import BLOCK
 from transcriptd.errors import SourceError, Unreadable, Vanished
 from transcriptd.files import stat_at
-from transcriptd.layout import Names, copy_key
-from transcriptd.mirror import look_at
+from transcriptd.layout import MASKED, Names, copy_key
 from transcriptd.model import Session, State
 from transcriptd.places import Places
+from transcriptd.screen import Screen
 from transcriptd.tree import Tree
 from transcriptd.verify.places import base_of
 from transcriptd.walk import inner_names, walk
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from transcriptd.content import Content
     from transcriptd.journal import Journal
-    from transcriptd.model import Cursor, Stat
+    from transcriptd.masks import Secret
+    from transcriptd.model import Stat
     from transcriptd.rows import Record
     from transcriptd.sources import Source
 
@@ -34,19 +35,25 @@ _MOST_OF_A_MIRROR = 4 * BLOCK
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a session's file holds; without `content`, the state that follows from why not."""
+    """What is to be archived of a session's file; without `content`, the state that follows.
+
+    `plain` is the same without masks.
+    """
 
     content: Content | None
     stat: Stat | None = None
     state: State = State.PENDING
     reason: str = ""
+    plain: Content | None = None
 
 
 @dataclass(slots=True)
 class Here:
     """This machine. Without a `journal`, or with one about another archive, it knows nothing.
 
-    `max_document` in bytes. `unreadable` are the directories that could not be read, and why.
+    `screens` are the rules for each source; one that is not among them has none. With its `secret`
+    masked sources are known again (`masks`). `max_document` in bytes. `unreadable` are the
+    directories that could not be read, and why.
     """
 
     sources: Mapping[str, Source]
@@ -54,6 +61,8 @@ class Here:
     machine: str
     max_document: int
     journal: Journal | None = None
+    screens: Mapping[str, Screen] = field(default_factory=dict)
+    secret: Secret | None = None
     unreadable: dict[Path, str] = field(default_factory=dict)
 
     def sessions(self, streams: Iterable[str], wanted: Collection[str]) -> dict[str, list[Session]]:
@@ -88,15 +97,18 @@ class Here:
         source = self.sources.get(session.source)
         return source.key(Names(self.prefix, f"{self.machine}."), session) if source else None
 
-    async def read(self, session: Session, cursor: Cursor | None = None) -> Read:
-        """Read a session's file. By its `cursor` it is known which rest without an end counts."""
+    async def read(self, session: Session, record: Record | None = None) -> Read:
+        """Read a session's file. Its `record` tells what is masked, and which last line counts."""
         source = self.sources.get(session.source)
         if source is None:
             return Read(None, await self.stat(session))
-        known = cursor if isinstance(source, Tree) else None  # what was checked is checked again
+        cursor, known = (record.cursor, record.screening) if record else (None, None)
+        if not isinstance(source, Tree) and not (known and known.masks):
+            cursor = None  # what was checked is checked again
+        look = self._screen(source).look
         try:
             seen = await asyncio.to_thread(
-                look_at, source, session, known, max_bytes=self.max_document
+                look, source, session, cursor, known=known, max_bytes=self.max_document
             )
         except Unreadable as error:
             return Read(None, await self.stat(session), State.QUARANTINED, error.reason)
@@ -104,7 +116,9 @@ class Here:
             return Read(None, None, State.SOURCE_GONE)
         except SourceError:
             return Read(None, await self.stat(session))
-        return Read(seen.snapshot.content, seen.snapshot.stat)
+        content = seen.snapshot.content
+        plain = seen.screened.plain if seen.screened else content
+        return Read(content, seen.snapshot.stat, plain=plain)
 
     async def stat(self, session: Session) -> Stat | None:
         """Return what stands of a session at this moment; `None` where it is gone."""
@@ -120,6 +134,11 @@ class Here:
             return 0
         is_read_in_blocks = isinstance(source, Tree) and not source.is_store(session.name)
         return min(stat.size, _MOST_OF_A_MIRROR if is_read_in_blocks else self.max_document)
+
+    def _screen(self, source: Source) -> Screen:
+        """Return the rules, where they change what is archived: what they count is not asked."""
+        screen = self.screens.get(source.name)
+        return screen if screen and screen.mode == MASKED else Screen()
 
     def _files(self, source: Source, known: Iterable[str]) -> Iterator[Session]:
         seen: set[tuple[int, int]] = set()

@@ -65,6 +65,15 @@ class Found:
         return chain(self.tails.of(self.generation), self.base_length)
 
     @property
+    def said_of_source(self) -> str:
+        """The keyed digest of what the source had up to the end, where something may be masked."""
+        if not self.chain.content:
+            return self.meta.redaction.plain if self.meta and not self.is_short else ""
+        head = self.segments.get(self.chain.content[-1].key)
+        said = SegmentMeta.decode(head.metadata) if head else None
+        return said.redaction.plain if said else ""
+
+    @property
     def machine(self) -> str:
         """The machine that wrote last, as far as the objects say; empty where none does."""
         heads = [self.segments[s.key] for s in self.chain.content if s.key in self.segments]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transcriptd.content import Content
+    from transcriptd.masks import Secret
     from transcriptd.model import Cursor, Session, Stat
     from transcriptd.rows import Record
     from transcriptd.verify.here import Here, Read
@@ -54,13 +55,13 @@ async def stand(
     compared = read is not None
     trusted = _trusted(record, cursor, stat, found)
     if trusted is None or (cursor and not held(found, cursor, known)):
-        read = read or await here.read(session, cursor)
+        read = read or await here.read(session, record if cursor else None)
     state, reason = trusted or State.PENDING, record.reason if trusted and record else ""
     relation = None
     if read is not None:
         state, reason = read.state, read.reason
     if read is not None and read.content is not None:
-        relation = await asyncio.to_thread(_relation, read.content, known, found)
+        relation = await asyncio.to_thread(_relation_of, read, known, found, here.secret)
         is_aside = found.key != here.base_key(session)
         state = _state(relation, read.content.size, found, is_aside=is_aside)
     if cursor and not held(found, cursor, known):
@@ -79,7 +80,7 @@ def _trusted(
     """Return the state by the journal, where file and archive are what they were by then."""
     if record is None or record.stat is None or record.stat != stat:
         return None
-    if record.state is State.QUARANTINED:
+    if record.state in {State.QUARANTINED, State.EXCLUDED}:
         return record.state
     if record.state not in {State.CURRENT, State.CONFLICT}:
         return None
@@ -87,6 +88,28 @@ def _trusted(
         return record.state if found.head is None else None
     is_same = (found.generation, found.chain.end) == (cursor.generation, cursor.length)
     return record.state if is_same else None
+
+
+def _relation_of(
+    read: Read, known: Mapping[int, str], found: Found, secret: Secret | None
+) -> Relation | None:
+    """Say how a file stands to what is archived, by whichever rules that was masked, if at all."""
+    relation = _relation(read.content, known, found) if read.content else None
+    if relation is Relation.EXTENDS or read.plain is None:
+        return relation
+    is_told = _relation(read.plain, known, found) is Relation.EXTENDS
+    return Relation.EXTENDS if is_told or _is_proven(read.plain, known, found, secret) else relation
+
+
+def _is_proven(
+    plain: Content, known: Mapping[int, str], found: Found, secret: Secret | None
+) -> bool:
+    """Whether the archive says, keyed with our secret, that its source began so."""
+    said, end = found.said_of_source, found.chain.end
+    is_whole = found.digests().items() <= known.items()
+    if not (said and secret and is_whole) or end > plain.size:
+        return False
+    return secret.proves(said, digests(plain, [end])[0])
 
 
 def _relation(content: Content, known: Mapping[int, str], found: Found) -> Relation | None:

@@ -175,8 +175,7 @@ class Verifier:
                 size = sum([await self._here.size(session) for session in records])
                 await stack.enter_async_context(self._budget.borrow(size))
                 for session, record in records.items():
-                    cursor = record.cursor if record else None
-                    reads[session] = await self._here.read(session, cursor)
+                    reads[session] = await self._here.read(session, record)
             try:
                 found, known, findings = await self._find(subject, records, reads)
             except _OF_THE_STORE:
