@@ -28,6 +28,7 @@ _VERBS = (
     "hydrate",
     "last",
     "verify",
+    "scan",
     "doctor",
     "config",
     "service",
