@@ -7,18 +7,21 @@ let the process die between any two steps. Knows nothing of what a test expects.
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from tests import documents
 from tests.memory_store import MemoryStore
+from transcriptd import identity
 from transcriptd.archive import open_stream, span_of
 from transcriptd.budget import Budget
 from transcriptd.gate import Gate
 from transcriptd.journal import Journal
-from transcriptd.layout import Names, history_key
+from transcriptd.layout import MASKED, Names, history_key
 from transcriptd.model import Session
 from transcriptd.pool import Turn
+from transcriptd.screen import Screen
 from transcriptd.sources.codetether import CodeTether
 from transcriptd.status import Status
 from transcriptd.upload import Uploader
@@ -49,6 +52,7 @@ class Machine:
         memory_budget: int = 64 * MIB,
         max_document: int = MIB,
         sizes: Sizes | None = None,
+        screen: Screen | None = None,
     ) -> None:
         self.store = MemoryStore(bucket)
         self.names = Names("history/", f"{name}.{writer}")
@@ -60,6 +64,9 @@ class Machine:
         self.budget = Budget(memory_budget)
         self._max_document = max_document
         self._sizes = sizes
+        self.screen = screen or Screen()
+        self.excluded: dict[Session, str] = {}
+        self.state_dir = home / name
         self.max_lag = 1800.0
         self.now = 1_700_000_000.0
         self.journal: Journal
@@ -77,12 +84,15 @@ class Machine:
             self.store,
             self.journal,
             self.names,
+            secret=identity.secret(self.state_dir, make=self.screen.mode == MASKED),
             on_foreign=lambda session: self.foreign.append(session.id),
             sizes=self._sizes,
             clock=lambda: self.now,
         )
         self.worker = Worker(
             sources={"codetether": CodeTether((), {"HOME": str(self.root.parent)})},
+            screens=defaultdict(lambda: self.screen),
+            excluded=lambda session, _: self.excluded.get(session, ""),
             journal=self.journal,
             uploader=self.uploader,
             gate=self.gate,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from transcriptd import identity, notify
 from transcriptd.budget import Budget
 from transcriptd.debounce import Debounce
+from transcriptd.exclude import why
 from transcriptd.gate import Gate
 from transcriptd.journal import Journal
 from transcriptd.layout import Names
@@ -23,6 +24,7 @@ from transcriptd.lock import Lock
 from transcriptd.logs import get_logger
 from transcriptd.model import State
 from transcriptd.pool import Pool
+from transcriptd.screens import screens_of, secret_of
 from transcriptd.scrub import Scrub
 from transcriptd.sealing import seconds_left
 from transcriptd.sources import open_sources
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
     from transcriptd.config import Config
     from transcriptd.errors import StoreError
-    from transcriptd.model import Session
+    from transcriptd.model import Session, Stat
     from transcriptd.sources import Source
     from transcriptd.stores import Store
 
@@ -65,6 +67,7 @@ class Daemon:
         self.gate = Gate(self._workers, on_change=self._store_changed)
         self.journal = Journal(config.state_dir / "journal.db", on_trouble=self._journal_changed)
         self.sources = open_sources(config, environ)
+        self.screens = screens_of(config, self.sources)
         self._closing = AsyncExitStack()
         self._lock = Lock(config.state_dir / "lock")
         self._worker: Worker | None = None
@@ -104,9 +107,17 @@ class Daemon:
                 "set all of the CODETETHER_HISTORY_S3_* variables, or none",
             )
             return None, self._watching({}, on_change=lambda _: None)
-        uploader = Uploader(self.store, self.journal, names, on_foreign=self._foreign_writer)
+        uploader = Uploader(
+            self.store,
+            self.journal,
+            names,
+            secret=secret_of(config, self.screens.values()),
+            on_foreign=self._foreign_writer,
+        )
         self._worker = worker = Worker(
             sources=self.sources,
+            screens=self.screens,
+            excluded=self._excluded,
             journal=self.journal,
             uploader=uploader,
             gate=self.gate,
@@ -123,6 +134,10 @@ class Daemon:
             on_failure=worker.failed,
         )
         return pool, self._watching(self.sources, on_change=pool.touch)
+
+    def _excluded(self, session: Session, stat: Stat) -> str:
+        source = self.sources[session.source]
+        return why(self.config.excludes_of(source.name), source, session, stat, time())
 
     def _watching(
         self, sources: Mapping[str, Source], *, on_change: Callable[[Session], None]
@@ -153,6 +168,9 @@ class Daemon:
             for source in documents:
                 for record in self.journal.without_document(source.name):
                     self.pool.settle(record.session)
+            # The configuration may have changed.
+            for record in self.journal.in_state(State.EXCLUDED):
+                self.pool.touch(record.session)
             for record in self.journal.behind():
                 assert record.cursor is not None
                 max_lag = self.config.seal.max_lag

@@ -54,7 +54,8 @@ class Count:
     """How many sessions of an agent there are, and how they stand.
 
     `gone` are those whose files are gone; `archived_bytes` is what is archived of all of them. Of
-    those that are `expiring`, the agent deletes each soon.
+    those that are `expiring`, the agent deletes each soon. `excluded` are those that never leave,
+    by the journal, `excluded_by` says why; these do not expire.
     """
 
     sessions: int = 0
@@ -65,6 +66,9 @@ class Count:
     archived_bytes: int = 0
     expiring: int = 0
     expiring_unarchived: int = 0
+    excluded: int = 0
+    excluded_bytes: int = 0
+    excluded_by: dict[str, int] = field(default_factory=dict)
 
 
 def journal_of(config: Config) -> Journal | None:
@@ -107,7 +111,8 @@ def count(
             found.archived += is_archived
             found.quarantined += state is State.QUARANTINED
             found.waiting += state is State.PENDING
-            expires_at = expiry.at(name, stat.mtime_ns / 1e9) if stat else None
+            is_missed = stat is not None and state is not State.EXCLUDED
+            expires_at = expiry.at(name, stat.mtime_ns / 1e9) if stat and is_missed else None
             if expires_at is not None and expires_at < until:
                 found.expiring += 1
                 found.expiring_unarchived += not is_archived
@@ -115,6 +120,11 @@ def count(
         if each.source == name:
             found.archived_bytes += each.length
             found.gone += each.sessions if each.state == State.SOURCE_GONE else 0
+    for kept in journal.excluded() if journal else ():
+        if kept.source == name:
+            found.excluded += kept.sessions
+            found.excluded_bytes += kept.size
+            found.excluded_by[kept.reason] = kept.sessions
     return found
 
 
@@ -159,5 +169,5 @@ def _standing(
     for each, stat in root.sessions.items():
         dealt_with, state = known.get(each, (None, State.PENDING))
         is_known = stat is not None and stat == dealt_with
-        is_settled = state in ARCHIVED or state is State.QUARANTINED
+        is_settled = state in ARCHIVED or state in {State.QUARANTINED, State.EXCLUDED}
         yield stat, state if is_known and is_settled else State.PENDING

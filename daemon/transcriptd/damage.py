@@ -69,10 +69,11 @@ class Damage:
         if self._length > _LONGEST:
             return self._has_nul or (self._first, self._last) != (b"{", b"}")
         line = b"".join(self._kept)
-        return bool(line.strip()) and not _is_json(line)
+        return bool(line.strip()) and not is_json(line)
 
 
-def _is_json(line: bytes) -> bool:
+def is_json(line: bytes) -> bool:
+    """Say whether this is one JSON value, and nothing else."""
     try:
         if not line.isascii():
             line.decode()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transcriptd.layout import Names
     from transcriptd.model import Cursor, Session
     from transcriptd.plan import Action
+    from transcriptd.snapshot import Look
     from transcriptd.survey import Survey
     from transcriptd.tail import Segment
 
@@ -57,12 +58,13 @@ class Garbage:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows: the key to write under, the cursor to go on from, and what to do.
+    """What follows for a `look`: the key to write under, the cursor to go on from, what to do.
 
     `overwritten`: somebody without our metadata wrote over our base. `unfinished`: keys at
     which a crash may have left an upload in parts that could still be completed, late.
     """
 
+    look: Look
     key: str
     cursor: Cursor | None
     actions: tuple[Action, ...]

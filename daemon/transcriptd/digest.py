@@ -36,15 +36,24 @@ def digests(content: Content, lengths: Iterable[int]) -> list[str]:
     In one pass: every block is hashed once, and once more in part for a length that ends inside it.
     Blocks for as long as that takes.
     """
+    return digests_from(content, EMPTY, 0, lengths)[0]
+
+
+def digests_from(
+    content: Content, value: bytes, boundary: int, lengths: Iterable[int]
+) -> tuple[list[str], bytes]:
+    """Carry a digest on from a block boundary, up to which it is `value`, as `digests` does.
+
+    Returns with them what it is at the last boundary that was passed.
+    """
     found: list[str] = []
-    value, boundary = EMPTY, 0
     for length in lengths:
         while boundary + BLOCK <= length:
             value = chain(value, _piece(content, boundary, boundary + BLOCK))
             boundary += BLOCK
         rest = _piece(content, boundary, length)
         found.append((chain(value, rest) if rest else value).hex())
-    return found
+    return found, value
 
 
 def _piece(content: Content, start: int, end: int) -> Buffer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections import Counter
 from dataclasses import asdict
 from time import time_ns
 from typing import TYPE_CHECKING, Self
@@ -17,6 +18,7 @@ from transcriptd.known import Known
 from transcriptd.rows import (
     CURSOR,
     SCHEMA,
+    SCREENING,
     STAT,
     Entry,
     Target,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from transcriptd.model import Cursor, Guard, Session, Stat, State
+    from transcriptd.model import Cursor, Guard, Screening, Session, Stat, State
 
 _SCHEMA_VERSION = 1
 _ARCHIVE = "archive"
@@ -134,7 +136,7 @@ class Journal(Known):
 
     async def forget(self, session: Session) -> None:
         """Forget where a session's stream is, and what of its file was dealt with."""
-        columns = ", ".join(f"{column} = NULL" for column in (*STAT, *CURSOR))
+        columns = ", ".join(f"{column} = NULL" for column in (*STAT, *CURSOR, *SCREENING))
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -154,14 +156,19 @@ class Journal(Known):
         reason: str = "",
         message: str = "",
         guard: Guard | None = None,
+        screening: Screening | None = None,
         is_verified: bool = True,
     ) -> None:
         """Remember how a session stands and which state of its file that is about.
 
-        `is_verified`: all of that state was read; otherwise it waits for the scrub.
+        `is_verified`: all of that state was read; otherwise it waits for the scrub. Without a
+        `screening` the one before stays: it is about what is archived, not about the file.
         """
         said = encode(asdict(guard)) if guard else None
         damaged = guard.damaged if guard else None
+        screened = encode(asdict(screening)) if screening else None
+        counts = Counter(screening.found) + Counter(screening.in_document) if screening else None
+        found, findings = (None, None) if counts is None else (encode(counts), counts.total())
         values = (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, stat.device) if stat else (
             None, None, None, None, None,
         )  # fmt: skip
@@ -171,11 +178,13 @@ class Journal(Known):
             connection.execute(
                 "UPDATE sessions SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, device = ?,"
                 " since_ns = CASE WHEN state = ? AND reason = ? THEN since_ns ELSE ? END,"
-                " state = ?, reason = ?, message = ?, guard = ?, damaged = ?, is_verified = ?"
+                " state = ?, reason = ?, message = ?, guard = ?, damaged = ?, is_verified = ?,"
+                " screening = coalesce(?, screening), found = coalesce(?, found),"
+                " findings = coalesce(?, findings)"
                 " WHERE source = ? AND root = ? AND name = ?",
                 (
                     *values, state, reason, time_ns(), state, reason, message[:_MAX_MESSAGE],
-                    said, damaged, is_verified, *place_of(session),
+                    said, damaged, is_verified, screened, found, findings, *place_of(session),
                 ),
             )  # fmt: skip
 
@@ -215,7 +224,7 @@ class Journal(Known):
             return False
 
         def write(connection: sqlite3.Connection) -> None:
-            columns = ", ".join(f"{column} = NULL" for column in (*STAT, *CURSOR))
+            columns = ", ".join(f"{column} = NULL" for column in (*STAT, *CURSOR, *SCREENING))
             connection.execute(f"UPDATE sessions SET {columns}, state = 'pending'")  # noqa: S608 - constants
             connection.execute("DELETE FROM open_transactions")
 

@@ -18,6 +18,7 @@ from transcriptd.rows import (
     ARCHIVED,
     ROW,
     STAT,
+    Excluded,
     Record,
     Sum,
     Target,
@@ -50,8 +51,12 @@ class Known:
         return self._select("WHERE id = ? AND source = ?", (session_id, source))
 
     def not_current(self) -> list[Record]:
-        """Return every session that has another state than `current`."""
-        return self._select("WHERE state <> 'current'", ())
+        """Return every session that is neither `current` nor `excluded`."""
+        return self._select("WHERE state <> 'current' AND state <> 'excluded'", ())
+
+    def in_state(self, state: State) -> list[Record]:
+        """Return every session in one state, other than `current`."""
+        return self._select("WHERE state <> 'current' AND state = ?", (state,))
 
     def without_document(self, source: str) -> list[Record]:
         """Return a source's sessions whose lines are archived and whose `session.json` is not."""
@@ -112,6 +117,27 @@ class Known:
         """Return the sessions with the most damaged lines."""
         return self._select("WHERE damaged > 0 ORDER BY damaged DESC LIMIT ?", (at_most,))
 
+    def findings(self) -> dict[tuple[str, str], int]:
+        """Return how often each rule found something in what is archived, by (source, rule)."""
+        rows = self._database.read(
+            "SELECT source, each.key, total(each.value)"
+            " FROM sessions INDEXED BY sessions_found, json_each(found) AS each"
+            " WHERE findings > 0 GROUP BY source, each.key"
+        )
+        return {(source, rule): int(count) for source, rule, count in rows}
+
+    def with_findings(self) -> dict[str, int]:
+        """Return how many sessions have findings, by source."""
+        rows = self._database.read(
+            "SELECT source, count(*) FROM sessions INDEXED BY sessions_found"
+            " WHERE findings > 0 GROUP BY source"
+        )
+        return {source: int(sessions) for source, sessions in rows}
+
+    def most_findings(self, at_most: int) -> list[Record]:
+        """Return the sessions with the most findings."""
+        return self._select("WHERE findings > 0 ORDER BY findings DESC LIMIT ?", (at_most,))
+
     def sums(self) -> list[Sum]:
         """Return how many sessions each source has in each state, and what is archived of them."""
         rows = self._database.read(
@@ -123,6 +149,14 @@ class Known:
             for source, state, count, records, length in rows
         ]
 
+    def excluded(self) -> list[Excluded]:
+        """Return how many sessions of each source never leave, and for which reason."""
+        rows = self._database.read(
+            "SELECT source, reason, count(*), total(size) FROM sessions"
+            " WHERE state = 'excluded' AND state <> 'current' GROUP BY source, reason"
+        )
+        return [Excluded(source, reason, count, int(size)) for source, reason, count, size in rows]
+
     def tails(self) -> tuple[int, int]:
         """Return how many bases have not taken in their tail, and how long those tails are."""
         rows = self._database.read(
@@ -133,11 +167,11 @@ class Known:
     def unchanged_since(self, source: str, before_ns: int) -> tuple[int, int]:
         """Return how many files of a source have not changed since then.
 
-        Also how many of them are not archived as they stand.
+        Also how many of them are not archived as they stand. What is excluded counts in neither.
         """
         rows = self._database.read(
             "SELECT count(*), total(state NOT IN (?, ?, ?)) FROM sessions"
-            " WHERE source = ? AND mtime_ns < ?",
+            " WHERE source = ? AND mtime_ns < ? AND state <> 'excluded'",
             (*ARCHIVED, source, before_ns),
         )
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)

@@ -27,6 +27,37 @@ _ETAG_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SEGMENT = re.compile(r"(\d{6,})-(\d{20})\.jsonl")
 _MIRROR = re.compile(r"(?!\.)([A-Za-z0-9._-]+)/raw/(?!\.)([A-Za-z0-9._-]+)/([A-Za-z0-9._%~/-]+)")
 _CLAIM = "writer-"
+NO_RULES = "0"
+MASKED = "mask"
+"""The mode in which what the rules find does not leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """What was done about secrets when something was written: the mode and the rules' version.
+
+    `plain` is the keyed digest of what the source had up to there (`masks.Secret`), where some of
+    that may be masked.
+    """
+
+    mode: str = "off"
+    rules: str = NO_RULES
+    plain: str = ""
+
+    def encode(self) -> dict[str, str]:
+        """Give it as part of an object's metadata."""
+        plain = {f"{META_PREFIX}plain": self.plain} if self.plain else {}
+        said = {f"{META_PREFIX}redaction": self.mode, f"{META_PREFIX}rules": self.rules}
+        return said | plain
+
+    @staticmethod
+    def decode(said: Mapping[str, str]) -> Redaction:
+        """Read it back, from metadata with names in lower case. Raises `KeyError`."""
+        return Redaction(
+            said[f"{META_PREFIX}redaction"],
+            said[f"{META_PREFIX}rules"],
+            said.get(f"{META_PREFIX}plain", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +73,7 @@ class Meta:
     digest: str
     writer: str
     source: str
-    redaction: str = "off"
-    rules: int = 0
+    redaction: Redaction = Redaction()
 
     def encode(self) -> dict[str, str]:
         """Give the metadata as header values: lower-case names without `_`, ASCII values."""
@@ -55,8 +85,7 @@ class Meta:
             f"{META_PREFIX}digest": self.digest,
             f"{META_PREFIX}writer": self.writer,
             f"{META_PREFIX}source": self.source,
-            f"{META_PREFIX}redaction": self.redaction,
-            f"{META_PREFIX}rules": str(self.rules),
+            **self.redaction.encode(),
         }
 
     @staticmethod
@@ -76,8 +105,7 @@ class Meta:
                 digest=said[f"{META_PREFIX}digest"],
                 writer=said[f"{META_PREFIX}writer"],
                 source=said[f"{META_PREFIX}source"],
-                redaction=said[f"{META_PREFIX}redaction"],
-                rules=int(said[f"{META_PREFIX}rules"]),
+                redaction=Redaction.decode(said),
             )
         except (KeyError, ValueError):
             return None
@@ -93,12 +121,14 @@ class SegmentMeta:
 
     writer: str
     pre: str
+    redaction: Redaction = Redaction()
 
     def encode(self) -> dict[str, str]:
         return {
             f"{META_PREFIX}format": str(FORMAT),
             f"{META_PREFIX}writer": self.writer,
             f"{META_PREFIX}pre": self.pre,
+            **self.redaction.encode(),
         }
 
     @staticmethod
@@ -108,7 +138,13 @@ class SegmentMeta:
         try:
             if int(said[f"{META_PREFIX}format"]) != FORMAT:
                 return None
-            return SegmentMeta(said[f"{META_PREFIX}writer"], said[f"{META_PREFIX}pre"])
+            # The first segments of this format were written without.
+            has_redaction = f"{META_PREFIX}redaction" in said
+            return SegmentMeta(
+                said[f"{META_PREFIX}writer"],
+                said[f"{META_PREFIX}pre"],
+                Redaction.decode(said) if has_redaction else Redaction(),
+            )
         except (KeyError, ValueError):
             return None
 

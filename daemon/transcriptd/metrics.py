@@ -1,7 +1,8 @@
 """The same answers for Prometheus, collected when they are asked for.
 
-Owns the names of the metrics. Labels are sources, states, reasons and operations, never sessions:
-their number does not grow. No global registry, so that two daemons in one process do not mix.
+Owns the names of the metrics. Labels are sources, states, reasons, rules and operations, never
+sessions: their number does not grow. No global registry, so that two daemons in one process do not
+mix.
 """
 
 from __future__ import annotations
@@ -184,14 +185,29 @@ def _of_sources(sources: Iterable[OfSource]) -> Iterator[Metric]:
         "Lines that are no JSON; they are archived as they are.",
         labels=["source"],
     )
+    findings = GaugeMetricFamily(
+        "transcriptd_findings",
+        "What the rules found in what is archived; none where there is none.",
+        labels=["source", "rule"],
+    )
+    redaction = GaugeMetricFamily(
+        "transcriptd_redaction",
+        "1 for what is done about secrets: off, report or mask.",
+        labels=["source", "mode"],
+    )
     unarchived = 0
     for each in sources:
         for state, count in each["states"].items():
             sessions.add_metric([each["source"], state], count)
         damaged.add_metric([each["source"]], each["damaged_lines"])
+        for rule, count in each["findings"].items():
+            findings.add_metric([each["source"], rule], count)
+        redaction.add_metric([each["source"], each["redaction"]], 1)
         unarchived += each["expiring_unarchived"]
     yield sessions
     yield damaged
+    yield findings
+    yield redaction
     yield GaugeMetricFamily(
         "transcriptd_expiring_unarchived",
         "Sessions that their agent deletes within 7 days and that are not archived.",

@@ -46,18 +46,19 @@ def look_at(
     *,
     max_bytes: int,
     with_document: bool = False,
+    whole_lines: bool = False,
     clock: Callable[[], float] = time,
 ) -> Look:
     """Look at a session of any source: a document, or a file that is mirrored.
 
-    `max_bytes` bounds what has to be held in memory, `clock` gives Unix seconds. Raises any
-    `SourceError`.
+    `max_bytes` bounds what has to be held in memory, `clock` gives Unix seconds. With `whole_lines`
+    a line without its end never counts, however long nothing has come. Raises any `SourceError`.
     """
     if isinstance(source, Tree):
         content, stat = source.content(session, max_bytes)
         wait_out_the_tick(stat.mtime_ns)
         seen = _Mirrored(session, content, stat, has_lines=source.has_lines(session))
-        return seen.look(cursor, guard, clock())
+        return seen.look(cursor, guard, clock(), whole_lines=whole_lines)
     return snapshot.look(source, session, cursor, max_bytes=max_bytes, with_document=with_document)
 
 
@@ -79,15 +80,20 @@ class _Mirrored:
         self._stat = stat
         self._has_lines = has_lines
 
-    def look(self, cursor: Cursor | None, guard: Guard | None, now: float) -> Look:
+    def look(
+        self, cursor: Cursor | None, guard: Guard | None, now: float, *, whole_lines: bool
+    ) -> Look:
         waits_s = seconds_until_quiet(self._stat, now) if self._has_lines else None
-        end = self._raw.size if waits_s is None else self._end_of_lines()
+        is_cut = waits_s is not None or whole_lines
+        end = self._end_of_lines() if is_cut else self._raw.size
         seen = self._resumed(cursor, guard, end) if cursor and guard else None
         seen = seen or self._read_whole(cursor, end)
         if not seen.extends and not end and waits_s is not None:
             raise Unsettled("it was emptied, or is being written anew", seconds=waits_s)
         is_unfinished = seen.snapshot.content.size < self._raw.size
-        return replace(seen, unfinished_s=waits_s) if is_unfinished else seen
+        if not is_unfinished:
+            return seen
+        return replace(seen, is_unfinished=True, unfinished_s=None if whole_lines else waits_s)
 
     def _resumed(self, cursor: Cursor, guard: Guard, end: int) -> Look | None:
         """Go on from what the guard vouches for; `None` where it does not."""

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transcriptd.content import Content
 
 
@@ -22,6 +24,7 @@ class State(StrEnum):
     CONFLICT = "conflict"  # another writer owns its key; archived under .conflicts/
     BEHIND = "behind"  # the archive holds more than this file; nothing is written
     SOURCE_GONE = "source_gone"  # the file is gone; the archive stays
+    EXCLUDED = "excluded"  # the configuration says that it never leaves
     DISABLED = "disabled"  # no archive is configured
 
 
@@ -82,6 +85,33 @@ class Guard:
     damaged: int
     inode: int
     ctime_ns: int
+
+
+class Mask(NamedTuple):
+    """What stands in a stream, from byte `start` on, instead of what the source has there.
+
+    `text` is ASCII, as long as what it replaces.
+    """
+
+    start: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What the rules found in the first `length` bytes of a stream, and what of it is masked.
+
+    `found` counts findings by rule, `in_document` those in `session.json`. Where there are `masks`
+    (ascending), `plain` is the digest of what the source has there, and `chain` that of the stream
+    up to the last whole block of 1 MiB; both in hex. Holds nothing of what was found.
+    """
+
+    length: int
+    found: Mapping[str, int]
+    in_document: Mapping[str, int]
+    masks: tuple[Mask, ...] = ()
+    plain: str = ""
+    chain: str = ""
 
 
 NO_DOCUMENT = "none"

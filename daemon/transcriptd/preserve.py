@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 from transcriptd import failpoint
 from transcriptd.compare import Whole, digest_of, read_whole
 from transcriptd.errors import ConditionFailed, Damaged, StoreError, Superseded, Unsupported
-from transcriptd.layout import Meta, SegmentMeta, foreign_key, generation_key, segment_key
+from transcriptd.layout import (
+    Meta,
+    Redaction,
+    SegmentMeta,
+    foreign_key,
+    generation_key,
+    segment_key,
+)
 from transcriptd.rows import Target, because
+from transcriptd.staged import meta_of
 from transcriptd.stores import Absent, Matches, Stored
 from transcriptd.survey import survey, trusted
 from transcriptd.tail import chain
@@ -61,7 +69,7 @@ class Keeper:
         await self._stop(found, whole, key, generation)
         txn = await self._journal.stage(session, "preserve", op, staged)
         try:
-            meta = _meta(staged, session)
+            meta = meta_of(staged, session, await self._redaction(found, whole)).encode()
             await self._keep(session, target, _pieces(key, found.head, whole), meta, whole)
         except StoreError as error:
             if isinstance(error, Damaged | Unsupported):
@@ -110,7 +118,7 @@ class Keeper:
         sealed = await self._store.compose(
             key,
             _pieces(key, head, whole),
-            _meta(staged, session),
+            meta_of(staged, session, await self._redaction(found, whole)).encode(),
             Matches(head.etag),
             apart="-" in head.etag,  # of the same kind: `upload`
         )
@@ -136,6 +144,16 @@ class Keeper:
         meta = SegmentMeta(self._names.writer, pre=whole.digest)
         if found.may_list and not any(s.key == where for s in found.tails.segments):
             await self._store.put(where, b"", meta.encode(), Absent())
+
+    async def _redaction(self, found: Survey, whole: Whole) -> Redaction:
+        """Return what was done about secrets in a base and its tail, by what was written last."""
+        said = found.meta.redaction if found.meta else Redaction()
+        if whole.segments:
+            head = await self._store.head(whole.segments[-1].key)
+            last = SegmentMeta.decode(head.metadata) if head else None
+            has_said = last is not None and last.redaction != Redaction()
+            said = last.redaction if last and has_said else replace(said, plain="")
+        return said
 
     async def _survey(self, key: str) -> Survey:
         return await survey(self._store, self._names.prefix, key)
@@ -195,14 +213,3 @@ class Keeper:
 def _pieces(key: str, head: Head, whole: Whole) -> tuple[Stored, ...]:
     tail = (Stored(s.key, 0, s.end - s.start, s.etag) for s in whole.segments)
     return (Stored(key, 0, head.size, head.etag), *tail)
-
-
-def _meta(target: Target, session: Session) -> Mapping[str, str]:
-    return Meta(
-        generation=target.generation,
-        records=target.records,
-        length=target.length,
-        digest=target.digest,
-        writer=target.writer,
-        source=session.source,
-    ).encode()

@@ -30,6 +30,7 @@ from transcriptd.plan import (
     plan,
     settle,
 )
+from transcriptd.remask import Remask
 from transcriptd.staged import StagedWork
 from transcriptd.survey import Survey, survey
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
+    from transcriptd.masks import Secret
     from transcriptd.model import Cursor, Session
     from transcriptd.plan import Action, Remote, Settlement
     from transcriptd.snapshot import Look
@@ -47,7 +49,10 @@ log = get_logger("transcriptd.reconcile")
 
 
 class Reconciler:
-    """Asks one archive. `clock` gives Unix seconds."""
+    """Asks one archive. With its `secret` masked sources are known again (`masks`).
+
+    `clock` gives Unix seconds.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,14 @@ class Reconciler:
         journal: Journal,
         names: Names,
         *,
+        secret: Secret | None = None,
         small: int = SMALL,
         clock: Callable[[], float] = time,
     ) -> None:
         self._store = store
         self._journal = journal
         self._staged = StagedWork(journal)
+        self._remask = Remask(store, secret)
         self._names = names
         self._small = small
         self._clock = clock
@@ -73,10 +80,14 @@ class Reconciler:
         found = await self._survey(key, is_new=cursor is None)
         spoilt = await self._spoilt(look, found, key)
         if spoilt is not None:  # the source still has what was meant to lie there
-            return self._decision(key, cursor, (spoilt,), found)
+            return self._decision(look, key, cursor, (spoilt,), found)
         session = look.snapshot.session
         settled = await self._staged.settle_base(session, key, found, cursor)
-        extends = look.extends if settled is cursor else await _extends(look, settled)
+        seen = look
+        if cursor is None or not look.extends:
+            look = await self._remask.as_archived(look, key, found)
+        same = settled is cursor and look is seen
+        extends = look.extends if same else await _extends(look, settled)
         cursor = settled
         known = cursor if cursor and _is_known(found, cursor) else None
         if known and await self._is_all_ours(look, known, found, extends=extends):
@@ -108,7 +119,7 @@ class Reconciler:
             decision = await self._go_on(look, adopted, claimed, extends=True)
         else:
             await self._staged.reject_unplanned(session, settlement.actions)
-            decision = self._decision(key, cursor, settlement.actions, claimed)
+            decision = self._decision(look, key, cursor, settlement.actions, claimed)
         overwritten = found.head is not None and found.meta is None and cursor is not None
         return replace(decision, overwritten=overwritten)
 
@@ -233,12 +244,18 @@ class Reconciler:
             ),
         )
         await self._staged.reject_unplanned(look.snapshot.session, actions)
-        return self._decision(cursor.key, cursor, actions, found)
+        return self._decision(look, cursor.key, cursor, actions, found)
 
     def _decision(
-        self, key: str, cursor: Cursor | None, actions: tuple[Action, ...], found: Survey
+        self,
+        look: Look,
+        key: str,
+        cursor: Cursor | None,
+        actions: tuple[Action, ...],
+        found: Survey,
     ) -> Decision:
         return Decision(
+            look,
             key,
             cursor,
             actions,

@@ -7,14 +7,17 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
     state       starting | ready | stopping | disabled
     archive     place, kind (s3 | local | disabled), guarantees {feature: how it is kept}
     totals      sessions, states {state: sessions}, records, bytes (archived and still held),
+                findings {rule: how often it found something in that},
                 bases_behind (sessions whose base has not taken in its tail), behind_bytes (the
                 length of those tails), oldest_behind_s | null (since how long the first of them),
                 backlog (sessions that wait or are at work), oldest_unarchived_s | null,
                 archived, failed_attempts (since the start), last_archived_at | null
     sources     [{source, sessions, states, records, bytes, damaged_lines (torn, spliced or NUL;
-                archived as they are), expires_after_s | null (the agent deletes what has not
-                changed for so long), expiring (sessions that it deletes within
-                expiring_within_s), expiring_unarchived (those of them that are not archived)}]
+                archived as they are), redaction (off | report | mask: what is done about secrets
+                now), findings {rule: count}, with_findings (sessions that have any),
+                expires_after_s | null (the agent deletes what has not changed for so long),
+                expiring (sessions that it deletes within expiring_within_s),
+                expiring_unarchived (those of them that are not archived)}]
     expiring_within_s  what counts as soon
     scrub       rate (bytes a second, 0: off), waiting (sessions to be read again), waiting_bytes,
                 read_bytes, found (rewrites; both since the start)
@@ -23,10 +26,10 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
     watch       [{source, roots [{path, present}], files, skipped {reason: names}, polling}]
     degraded    [{reason, since, message, hint}]
     sessions    [{id, source, path, state, reason, message, since, is_archived, expires_at | null,
-                records, bytes, damaged_lines, generation, key | null, sent_bytes (of its current
-                generation), behind_bytes, behind_since | null, oldest_unarchived_s | null,
-                requests (to the store, since the start)}]: those that are not `current` and those
-                with most damaged lines, or all
+                records, bytes, damaged_lines, findings {rule: count}, generation, key | null,
+                sent_bytes (of its current generation), behind_bytes, behind_since | null,
+                oldest_unarchived_s | null, requests (to the store, since the start)}]: those that
+                are not `current`, those with most damaged lines and with most findings, or all
 
 A session's `oldest_unarchived_s` is the age of its oldest change that is not in the archive,
 `expires_at` is when its agent deletes it. What is behind is archived, beside the object that `key`
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "Report", "printable", "without_daemon"]
 
 SCHEMA = 1
-_MOST_DAMAGED = 100
+_MOST = 100  # sessions that stand out in one way
 
 
 class Report:
@@ -95,7 +98,7 @@ class Report:
         What its agent deletes within `within_s` seconds counts as expiring.
         """
         daemon = self._daemon
-        roster = self._roster(everything=everything, damaged=True)
+        roster = self._roster(everything=everything, outstanding=True)
         sources = self._of_sources(roster, within_s)
         return {
             "schema": SCHEMA,
@@ -124,7 +127,7 @@ class Report:
 
     def sums(self) -> tuple[Totals, list[OfSource]]:
         """Return the sums alone, without building a row for each session."""
-        roster = self._roster(everything=False, damaged=False)
+        roster = self._roster(everything=False, outstanding=False)
         sources = self._of_sources(roster, SOON_S)
         return self._totals(roster, sources), sources
 
@@ -140,18 +143,18 @@ class Report:
             "found": scrub.found,
         }
 
-    def _roster(self, *, everything: bool, damaged: bool) -> Roster:
+    def _roster(self, *, everything: bool, outstanding: bool) -> Roster:
         """Return every session that is not current, also one that was never looked at.
 
-        Beside them all that are known, or those with most `damaged` lines.
+        Beside them all that are known, or those that are `outstanding`.
         """
         journal, now = self._daemon.journal, time()
         waiting = self._daemon.pool.waiting() if self._daemon.pool else {}
         known: list[Record] = []
         if everything or self._daemon.store is None:
             known = journal.everything()
-        elif damaged:
-            known = journal.most_damaged(_MOST_DAMAGED)
+        elif outstanding:
+            known = _outstanding(journal)
         records = {record.session: record for record in known}
         if self._daemon.store is None:
             live = dict.fromkeys(records, Standing(State.DISABLED, self.status.started))
@@ -165,7 +168,13 @@ class Report:
 
     def _of_sources(self, roster: Roster, within_s: float) -> list[OfSource]:
         daemon = self._daemon
-        return of_sources(daemon.sources, roster, daemon.journal, within_s=within_s)
+        return of_sources(
+            daemon.sources,
+            roster,
+            daemon.journal,
+            redaction_of=daemon.config.redaction_of,
+            within_s=within_s,
+        )
 
     def _totals(self, roster: Roster, sources: list[OfSource]) -> Totals:
         ages = (roster.age(session, standing) for session, standing in roster.live.items())
@@ -217,10 +226,12 @@ def without_daemon(
 ) -> dict[str, Any]:
     """Build what the journal alone can tell of the document, while no daemon runs."""
     known = journal.everything() if everything else journal.not_current()
-    known += [] if everything else journal.most_damaged(_MOST_DAMAGED)
+    known += [] if everything else _outstanding(journal)
     records = {record.session: record for record in known}
     roster = Roster({}, {}, records, Expiry(sources))
-    summed = of_sources(sources, roster, journal, within_s=within_s)
+    summed = of_sources(
+        sources, roster, journal, redaction_of=config.redaction_of, within_s=within_s
+    )
     return {
         "schema": SCHEMA,
         "version": transcriptd.__version__,
@@ -235,6 +246,11 @@ def without_daemon(
             for session, standing in sorted(standings(known).items(), key=by_id)
         ],
     }
+
+
+def _outstanding(journal: Known) -> list[Record]:
+    """Return the sessions with most damaged lines, and those in which most was found."""
+    return journal.most_damaged(_MOST) + journal.most_findings(_MOST)
 
 
 def _watching(watch: Watching) -> list[dict[str, Any]]:

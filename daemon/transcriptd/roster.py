@@ -7,6 +7,7 @@ for when it changed last, and only where its agent deletes files for that.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transcriptd.rows import Record
 
 _UNARCHIVED = {State.PENDING, State.UPLOADING, State.RETRYING, State.QUARANTINED}
+_NEVER_EXPIRING = {State.SOURCE_GONE, State.EXCLUDED}  # what is deleted is not missed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Roster:
 
     def expires_at(self, session: Session, standing: Standing) -> float | None:
         """Return when the agent deletes a session, in Unix seconds; `None` where it does not."""
-        if standing.state is State.SOURCE_GONE or self.expiry.after(session.source) is None:
+        if standing.state in _NEVER_EXPIRING or self.expiry.after(session.source) is None:
             return None
         record = self.records.get(session)
         if record and record.stat and standing.state not in _UNARCHIVED:
@@ -87,6 +89,7 @@ class Roster:
             "records": cursor.records if cursor else 0,
             "bytes": cursor.length if cursor else 0,
             "damaged_lines": guard.damaged if guard else 0,
+            "findings": findings_of(record),
             "generation": cursor.generation if cursor else 0,
             "key": cursor.key if cursor else None,
             "sent_bytes": cursor.sent if cursor else 0,
@@ -106,6 +109,15 @@ class Roster:
 def standings(records: Iterable[Record]) -> dict[Session, Standing]:
     """Say how each session stands by the journal. What it left unfinished, a scan looks at."""
     return {r.session: Standing(r.state, r.since_ns / 1e9, r.reason, r.message) for r in records}
+
+
+def findings_of(record: Record | None) -> dict[str, int]:
+    """Count by rule what was found in what is archived of a session, in its lines and beside."""
+    if record is None or record.screening is None:
+        return {}
+    counts = Counter(record.screening.found)
+    counts.update(record.screening.in_document)
+    return dict(sorted(counts.items()))
 
 
 def by_id(row: tuple[Session, Standing]) -> tuple[str, str, str]:

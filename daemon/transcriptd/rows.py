@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import TYPE_CHECKING, Any
 
-from transcriptd.model import Cursor, Guard, Session, Stat, State
+from transcriptd.model import Cursor, Guard, Mask, Screening, Session, Stat, State
 
 if TYPE_CHECKING:
     import sqlite3
@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS sessions (
     key TEXT, generation INTEGER, records INTEGER, length INTEGER, digest TEXT, etag TEXT,
     writer TEXT, document_digest TEXT,
     tail_length INTEGER, segments INTEGER, behind_since REAL, sent INTEGER,
-    guard TEXT, damaged INTEGER, is_verified INTEGER,
+    guard TEXT, damaged INTEGER, is_verified INTEGER, screening TEXT, found TEXT,
+    findings INTEGER,
     PRIMARY KEY (source, root, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_id ON sessions (id);
@@ -41,6 +42,7 @@ CREATE INDEX IF NOT EXISTS sessions_behind ON sessions (behind_since, tail_lengt
 CREATE INDEX IF NOT EXISTS sessions_unverified ON sessions (is_verified, mtime_ns, length)
     WHERE is_verified = 0;
 CREATE INDEX IF NOT EXISTS sessions_damaged ON sessions (source, damaged) WHERE damaged > 0;
+CREATE INDEX IF NOT EXISTS sessions_found ON sessions (findings) WHERE findings > 0;
 CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, txn INTEGER NOT NULL, phase TEXT NOT NULL,
@@ -60,9 +62,10 @@ CURSOR = (
     "key", "generation", "records", "length", "digest", "etag", "writer", "document_digest",
     "tail_length", "segments", "behind_since", "sent",
 )  # fmt: skip
+SCREENING = ("screening", "found", "findings")
 ROW = (
     "source", "root", "name", "id", *STAT,
-    "state", "reason", "message", "since_ns", "guard", *CURSOR,
+    "state", "reason", "message", "since_ns", "guard", "screening", *CURSOR,
 )  # fmt: skip
 ARCHIVED = (State.CURRENT, State.CONFLICT, State.BEHIND)
 """The states in which all that stood in a file is archived, if the file is still the same."""
@@ -72,7 +75,8 @@ ARCHIVED = (State.CURRENT, State.CONFLICT, State.BEHIND)
 class Record:
     """What is known of one session.
 
-    `stat` is the state of its file that was dealt with last, `guard` what tells that it grew.
+    `stat` is the state of its file that was dealt with last, `guard` what tells that it grew,
+    `screening` what the rules found in what is archived.
     """
 
     session: Session
@@ -83,6 +87,7 @@ class Record:
     since_ns: int
     cursor: Cursor | None
     guard: Guard | None = None
+    screening: Screening | None = None
 
     @property
     def is_archived(self) -> bool:
@@ -101,6 +106,16 @@ class Sum:
     sessions: int
     records: int
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """All sessions of one source that never leave for one reason; `size` is that of their files."""
+
+    source: str
+    reason: str
+    sessions: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +210,9 @@ def save_cursor(connection: sqlite3.Connection, session: Session, cursor: Cursor
 
 def record_of(row: tuple[Any, ...]) -> Record:
     source, root, name, session_id = row[:4]
-    stat, (state, reason, message, since_ns, guard), cursor = row[4:9], row[9:14], row[14:]
+    stat, (state, reason, message, since_ns, guard, screening), cursor = (
+        row[4:9], row[9:15], row[15:],
+    )  # fmt: skip
     return Record(
         session=Session(source, session_id, os.fsdecode(root), name),
         stat=None if stat[0] is None else Stat(*stat),
@@ -205,6 +222,7 @@ def record_of(row: tuple[Any, ...]) -> Record:
         since_ns=since_ns,
         cursor=None if cursor[0] is None else Cursor(*cursor),
         guard=_guard_of(guard),
+        screening=_screening_of(screening),
     )
 
 
@@ -212,6 +230,17 @@ def _guard_of(said: str | None) -> Guard | None:
     try:
         return Guard(**json.loads(said)) if said else None
     except (ValueError, TypeError):  # damaged: all of the file is read then
+        return None
+
+
+def _screening_of(said: str | None) -> Screening | None:
+    try:
+        if not said:
+            return None
+        fields = json.loads(said)
+        masks = tuple(Mask(int(start), str(text)) for start, text in fields.pop("masks"))
+        return Screening(**fields, masks=masks)
+    except (ValueError, TypeError, KeyError):  # damaged: the rules look at all of it again
         return None
 
 

@@ -9,11 +9,13 @@ queue that outlives the process is what the daemon is for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
@@ -42,6 +44,7 @@ from transcriptd.layout import Names, conflict_key, history_key, machine_of
 from transcriptd.model import Cursor, Session, Snapshot, Stat
 from transcriptd.pointer import PointerHandle
 from transcriptd.retry import until_done
+from transcriptd.screens import screens_of, secret_of
 from transcriptd.snapshot import Look
 from transcriptd.sources.codetether import compact
 from transcriptd.stores import Store, open_store
@@ -50,7 +53,10 @@ from transcriptd.upload import Uploader
 from transcriptd.writeback import WritebackJournal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from transcriptd.masks import Secret
+    from transcriptd.screen import Screen
 
 __all__ = [
     "Fault",
@@ -132,6 +138,9 @@ async def upload_full_history(
     `.conflicts/` and the handle says so. The machine's name and state directory are the daemon's
     (`environ`, its configuration file).
 
+    What the daemon's configuration masks in CodeTether's sessions is masked (`redaction`); then
+    `Unreadable` is raised where the rules cannot look.
+
     Raises `Behind` where another machine archived more of the same history, `StoreError` where the
     store fails `attempts` times, `ConfigError`, and `ValueError` for a session id or a message that
     cannot be.
@@ -143,49 +152,70 @@ async def upload_full_history(
     names = Names(settings.prefix, _writer(settings))
     session = Session("codetether", session_id, "", f"{session_id}.json")
     snapshot = Snapshot(session, Stat(len(content), 0, 0, 0, 0), Held(content), len(messages))
-    store = open_store(settings)
-    base, gate = history_key(settings.prefix, session_id), Gate(1)
+    screens = screens_of(settings, [session.source])
+    upload = _Upload(
+        snapshot=snapshot,
+        base=history_key(settings.prefix, session_id),
+        names=names,
+        store=open_store(settings),
+        screen=screens[session.source],
+        secret=_secret(settings, screens.values()),
+    )
     # One writer a stream: uploads of one session by this process come one after another.
     loop = asyncio.get_running_loop()
-    turn = _turns.setdefault((id(loop), store.place, base), asyncio.Lock())
+    turn = _turns.setdefault((id(loop), upload.store.place, upload.base), asyncio.Lock())
     async with turn:
-        return await _upload(sink, store, names, base, gate, snapshot, attempts)
-
-
-async def _upload(  # noqa: PLR0917 - what `upload_full_history` has put together
-    sink: HistorySinkConfig,
-    store: Store,
-    names: Names,
-    base: str,
-    gate: Gate,
-    snapshot: Snapshot,
-    attempts: int,
-) -> PointerHandle:
-    with tempfile.TemporaryDirectory(prefix="transcriptd-") as scratch:
-        try:
-            async with Journal(Path(scratch, "journal.db")) as journal:
-                uploader = Uploader(store, journal, names)
-
-                async def attempt() -> Cursor | None:
-                    async with gate.turn():
-                        cursor = await _find_ours(store, names, base)
-                        look = await asyncio.to_thread(_look, snapshot, cursor)
-                        try:
-                            cursor = await uploader.archive(look, cursor, base)
-                        except Behind:
-                            if await _find_ours(store, names, base) == cursor:
-                                raise
-                            raise Superseded("another upload came first") from None
-                        # Whoever knows only the base finds everything there, as CodeTether's do.
-                        behind = cursor is not None and cursor.tail_length
-                        return await uploader.seal(look, cursor) if cursor and behind else cursor
-
-                done = await until_done(attempt, worth_it=may_pass, stop=Bounded(attempts))
-        finally:
-            await store.close()
+        done = await upload.run(attempts)
     if done is None:
-        return sink.handle(snapshot.session.id)
+        return sink.handle(session_id)
     return PointerHandle(sink.bucket, done.key, generation=done.generation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Upload:
+    """One history on its way. Closes the store in the end."""
+
+    snapshot: Snapshot
+    base: str
+    names: Names
+    store: Store
+    screen: Screen
+    secret: Secret | None
+    gate: Gate = field(default_factory=lambda: Gate(1))
+
+    async def run(self, attempts: int) -> Cursor | None:
+        """Return where the stream stands then; `None` where there was nothing to archive."""
+        with tempfile.TemporaryDirectory(prefix="transcriptd-") as scratch:
+            try:
+                async with Journal(Path(scratch, "journal.db")) as journal:
+                    uploader = Uploader(self.store, journal, self.names, secret=self.secret)
+                    attempt = partial(self._attempt, uploader)
+                    return await until_done(attempt, worth_it=may_pass, stop=Bounded(attempts))
+            finally:
+                await self.store.close()
+
+    async def _attempt(self, uploader: Uploader) -> Cursor | None:
+        async with self.gate.turn():
+            cursor = await _find_ours(self.store, self.names, self.base)
+            look = await asyncio.to_thread(self._look, cursor)
+            try:
+                look, cursor = await uploader.archive(look, cursor, self.base)
+            except Behind:
+                if await _find_ours(self.store, self.names, self.base) == cursor:
+                    raise
+                raise Superseded("another upload came first") from None
+            # Whoever knows only the base finds everything there, as CodeTether's do.
+            behind = cursor is not None and cursor.tail_length
+            return await uploader.seal(look, cursor) if cursor and behind else cursor
+
+    def _look(self, cursor: Cursor | None) -> Look:
+        snapshot, content = self.snapshot, self.snapshot.content
+        if cursor is None or cursor.length > content.size:
+            look = Look(snapshot, digests(content, [content.size])[0], extends=cursor is None)
+        else:
+            before, whole = digests(content, [cursor.length, content.size])
+            look = Look(snapshot, whole, extends=before == cursor.digest)
+        return self.screen.screened(look, cursor)
 
 
 async def resolve_pointer(
@@ -282,6 +312,13 @@ def _writer(settings: config.Config) -> str:
         return f"{settings.machine}.{secrets.token_hex(6)}"
 
 
+def _secret(settings: config.Config, screens: Iterable[Screen]) -> Secret | None:
+    """Return what keyed digests are made with; without a state directory there are none."""
+    with contextlib.suppress(OSError):
+        return secret_of(settings, screens)
+    return None
+
+
 async def _find_ours(store: Store, names: Names, base: str) -> Cursor | None:
     """Return where this machine's stream stands, by what the archive says of it.
 
@@ -310,11 +347,3 @@ async def _find_ours(store: Store, names: Names, base: str) -> Cursor | None:
             segments=len(whole.segments),
         )
     return None
-
-
-def _look(snapshot: Snapshot, cursor: Cursor | None) -> Look:
-    content = snapshot.content
-    if cursor is None or cursor.length > content.size:
-        return Look(snapshot, digests(content, [content.size])[0], extends=cursor is None)
-    before, whole = digests(content, [cursor.length, content.size])
-    return Look(snapshot, whole, extends=before == cursor.digest)

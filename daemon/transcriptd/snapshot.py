@@ -18,9 +18,27 @@ from transcriptd.files import open_file, stat_of, wait_out_the_tick
 from transcriptd.model import Cursor, Guard, Session, Snapshot, Stat
 
 if TYPE_CHECKING:
+    from transcriptd.content import Content
+    from transcriptd.model import Mask, Screening
     from transcriptd.sources import Documents, Lines
 
 _TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What was done about secrets in a look.
+
+    `plain` is the content as the source has it, `plain_digest` its digest. `masks` are what would
+    be masked of all of it if nothing of it were archived without.
+    """
+
+    mode: str
+    rules: str
+    plain: Content
+    plain_digest: str
+    screening: Screening
+    masks: tuple[Mask, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +47,11 @@ class Look:
 
     `digest` is that of the whole content; `extends` says whether the content begins with all that
     the cursor holds (true where nothing is archived yet). `is_verified`: all of it was read, not
-    only what `guard` does not vouch for. In `unfinished_s` seconds what is behind the content
-    counts, if nothing comes meanwhile: a line without its end. `origin` is the stream that the
-    session had under a former name, where the content begins with all of it.
+    only what `guard` does not vouch for. `is_unfinished`: behind the content there is a line
+    without its end; it counts in `unfinished_s` seconds, if nothing comes meanwhile. `origin` is
+    the stream that the session had under a former name, where the content begins with all of it.
+    `screened` is what the rules say, where there are any: `digest` and `extends` are about what
+    they leave. `begins_anew`: the archive was masked by other rules, and with another key.
     """
 
     snapshot: Snapshot
@@ -39,8 +59,11 @@ class Look:
     extends: bool
     guard: Guard | None = None
     is_verified: bool = True
+    is_unfinished: bool = False
     unfinished_s: float | None = None
     origin: Cursor | None = None
+    screened: Screened | None = None
+    begins_anew: bool = False
 
 
 def look(

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from transcriptd.layout import Meta
 from transcriptd.model import Cursor
 from transcriptd.plan import Preserve, PutBase, PutTail, Seal
 from transcriptd.rows import because
 
 if TYPE_CHECKING:
     from transcriptd.journal import Journal
-    from transcriptd.layout import Meta
+    from transcriptd.layout import Redaction
     from transcriptd.model import Session
     from transcriptd.plan import Action
     from transcriptd.rows import Target, Transaction
@@ -147,4 +148,17 @@ def cursor_of(target: Target, head: Head) -> Cursor:
         etag=head.etag,
         writer=target.writer,
         sent=target.length,
+    )
+
+
+def meta_of(target: Target, session: Session, redaction: Redaction) -> Meta:
+    """Return what a base, or what is kept of one, says about itself."""
+    return Meta(
+        generation=target.generation,
+        records=target.records,
+        length=target.length,
+        digest=target.digest,
+        writer=target.writer,
+        source=session.source,
+        redaction=redaction,
     )

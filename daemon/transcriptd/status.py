@@ -61,7 +61,10 @@ class Histogram:
 
 
 class Status:
-    """One per daemon. Sessions that are not in `sessions` are current, or wait in the queue."""
+    """One per daemon.
+
+    Sessions that are not in `sessions` are current or excluded, or wait in the queue.
+    """
 
     def __init__(self) -> None:
         self.started = time()
@@ -81,6 +84,9 @@ class Status:
             self.sessions.pop(session, None)
             if before and before.state not in {State.UPLOADING, State.PENDING}:
                 log.info("session.recovered", session=session.id, was=before.state.value)
+            return
+        if state is State.EXCLUDED:
+            self.sessions.pop(session, None)
             return
         if before and (before.state, before.reason) == (state, reason):
             return

@@ -6,6 +6,7 @@ for the agents' own modules (`sources/`) to say.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transcriptd.layout import Names
 
 LINES = ".jsonl"
+JSONL = re.compile(r".*\.jsonl(\.[^./]+)?", re.DOTALL)
+"""The names of files of JSON lines, also of those that were renamed or compressed."""
 
 
 class Tree(ABC):
@@ -112,6 +115,10 @@ class Tree(ABC):
     def has_lines(self, session: Session) -> bool:
         """Say whether a file grows line by line, so that it is cut behind a line feed."""
         return session.name.endswith(LINES)
+
+    def is_jsonl(self, session: Session) -> bool:
+        """Say whether a session's content is lines of JSON, whether it grows or not."""
+        return JSONL.fullmatch(session.name) is not None
 
     def content(self, session: Session, max_bytes: int) -> tuple[Content, Stat]:
         """Open what a session is made of. `max_bytes` bounds what has to be held in memory.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from transcriptd.decision import Decision, Standing
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
+    from transcriptd.masks import Secret
     from transcriptd.model import Cursor, Session
     from transcriptd.plan import Action
     from transcriptd.snapshot import Look
@@ -62,8 +63,8 @@ _DOCUMENT_DIGEST = "td-digest"
 class Uploader:
     """Brings the archive of one session up to its snapshot.
 
-    `on_foreign` hears of a session whose base was overwritten by somebody without our metadata.
-    `clock` gives Unix seconds.
+    With its `secret` masked sources are known again (`masks`). `on_foreign` hears of a session
+    whose base was overwritten by somebody without our metadata. `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Uploader:
         journal: Journal,
         names: Names,
         *,
+        secret: Secret | None = None,
         sizes: Sizes | None = None,
         on_foreign: Callable[[Session], None] = lambda _: None,
         clock: Callable[[], float] = time,
@@ -82,17 +84,24 @@ class Uploader:
         self._on_foreign = on_foreign
         self._clock = clock
         self._sizes = sizes or Sizes()
-        self._reconciler = Reconciler(store, journal, names, small=self._sizes.small, clock=clock)
+        self._reconciler = Reconciler(
+            store, journal, names, secret=secret, small=self._sizes.small, clock=clock
+        )
         self._keeper = Keeper(store, journal, names)
         self._sweeper = Sweeper(store)
         self._known: dict[str, Standing] = {}
-        self._writer = Writer(store, journal, names, self._known, sizes=self._sizes, clock=clock)
+        self._writer = Writer(
+            store, journal, names, self._known, secret=secret, sizes=self._sizes, clock=clock
+        )
         self._repaired: dict[str, float] = {}
 
-    async def archive(self, look: Look, cursor: Cursor | None, base_key: str) -> Cursor | None:
+    async def archive(
+        self, look: Look, cursor: Cursor | None, base_key: str
+    ) -> tuple[Look, Cursor | None]:
         """Archive a snapshot and return where its stream stands then.
 
-        `None` where there was nothing to archive. Raises `Behind`, `Superseded` and `StoreError`.
+        `None` where there was nothing to archive. The look has the masks that stand in the archive,
+        where those were not known. Raises `Behind`, `Superseded` and `StoreError`.
         """
         snapshot = look.snapshot
         standing = self._standing(snapshot.session, cursor)
@@ -110,11 +119,12 @@ class Uploader:
             key = cursor.key
         elif snapshot.records or cursor:
             decision = await self._ask(look, cursor, cursor.key if cursor else base_key)
-            key, cursor, actions = decision.key, decision.cursor, decision.actions
+            look, key = decision.look, decision.key
+            cursor, actions = decision.cursor, decision.actions
         else:
             await self._reconciler.settle_without_source(snapshot.session)
-            return None
-        return await self._carry_out(actions, look, cursor, key)
+            return look, None
+        return look, await self._carry_out(actions, look, cursor, key)
 
     async def seal(self, look: Look, cursor: Cursor) -> Cursor:
         """Let the base take in its tail, from a source that begins with all that is archived."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from transcriptd import failpoint
 from transcriptd.content import BLOCK
+from transcriptd.ending import Ending
 from transcriptd.errors import (
     Behind,
     Changing,
@@ -29,24 +30,22 @@ from transcriptd.errors import (
 )
 from transcriptd.layout import document_digest
 from transcriptd.logs import get_logger
-from transcriptd.mirror import look_at, seconds_until_quiet
-from transcriptd.model import NO_DOCUMENT, State
-from transcriptd.pool import SETTLED_S
-from transcriptd.rows import because
-from transcriptd.sealing import Occasion, is_due, seconds_left
+from transcriptd.model import State
+from transcriptd.sealing import Occasion, is_due
 from transcriptd.stores import on_account
 from transcriptd.streams import Streams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from transcriptd.budget import Budget
     from transcriptd.gate import Gate
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
-    from transcriptd.model import Cursor, Guard, Session, Stat
+    from transcriptd.model import Cursor, Session, Stat
     from transcriptd.pool import Turn
     from transcriptd.rows import Record
+    from transcriptd.screen import Screen
     from transcriptd.snapshot import Look
     from transcriptd.sources import Source
     from transcriptd.status import Status
@@ -55,12 +54,13 @@ if TYPE_CHECKING:
 log = get_logger("transcriptd.worker")
 
 _MOST_OF_A_MIRROR = 64 << 20  # of what is new, one request or the parts of one upload
-_FIRST_DOCUMENT_S = 2.0  # so that the lines of a burst of new sessions come first
 
 
 class Worker:
     """Does one turn.
 
+    `screens` are the rules for each source. `excluded` gives the reason why a session never leaves,
+    or nothing, and blocks.
     `max_document` in bytes, `max_lag` how many seconds a base may be behind, `clock` in monotonic
     and `wall_clock` in Unix seconds.
     """
@@ -69,6 +69,8 @@ class Worker:
         self,
         *,
         sources: dict[str, Source],
+        screens: Mapping[str, Screen],
+        excluded: Callable[[Session, Stat], str],
         journal: Journal,
         uploader: Uploader,
         gate: Gate,
@@ -81,12 +83,23 @@ class Worker:
         wall_clock: Callable[[], float] = time,
     ) -> None:
         self._sources = sources
+        self._screens = screens
+        self._excluded = excluded
         self._journal = journal
         self._uploader = uploader
         self._gate = gate
         self._budget = budget
         self._status = status
         self._streams = Streams(sources, journal, names)
+        self._ending = Ending(
+            journal=journal,
+            status=status,
+            streams=self._streams,
+            uploader=uploader,
+            gate=gate,
+            max_lag=max_lag,
+            wall_clock=wall_clock,
+        )
         self._max_document = max_document
         self._max_lag = max_lag
         self._clock = clock
@@ -114,12 +127,11 @@ class Worker:
             self._status.set(turn.session, State.PENDING, "moved_on", str(error))
             return error.seconds
         except Unreadable as error:
-            await self._quarantine(turn.session, before, stat, error)
-            return await self._keep_up(turn, before)
+            return await self._ending.quarantined(turn, before, stat, error)
         except Vanished:
-            await self._settle_gone(turn.session, before)
+            await self._ending.gone(turn.session, before)
         except Behind as error:
-            return await self._wait_behind(turn, before, stat, str(error))
+            return await self._ending.behind(turn, before, stat, str(error))
         except Resting as error:
             self._status.set(turn.session, State.RETRYING, "foreign_writer", str(error))
             return error.seconds
@@ -132,33 +144,35 @@ class Worker:
         if before and only_changes and _is_dealt_with(before, stat):
             self._status.set(session, before.state, before.reason, before.message)
             return None
+        if stat and (reason := await asyncio.to_thread(self._excluded, session, stat)):
+            return await self._ending.excluded(turn, before, stat, reason)
         size = self._size(session, stat, cursor)
         async with self._streams.hold(session) as key, self._budget.borrow(size):
             if cursor and self._streams.changes(session, cursor, key):
                 cursor = None  # the first file is gone, or back
-            guard = before.guard if before and cursor else None
-            first = await self._look(turn, cursor, guard)
+            known = before if cursor else None
+            first = await self._look(turn, cursor, known)
             failpoint.reached("looked")
             if not (cursor and cursor.tail_length) and not self._has_news(first, cursor):
-                return await self._note_archived(turn, first, before, cursor)
+                return await self._ending.archived(turn, first, before, cursor)
             # Nothing is held in memory while the store is down.
             held = first if self._gate.is_free else None
             del first
             async with self._gate.turn():
-                seen = held or await self._look(turn, cursor, guard)
+                seen = held or await self._look(turn, cursor, known)
                 # Asked of what was seen last: it may have grown while others had their turn.
                 if not self._has_news(seen, cursor) and not await self._is_seal_due(turn, cursor):
-                    return await self._note_archived(turn, seen, before, cursor)
+                    return await self._ending.archived(turn, seen, before, cursor)
                 self._status.set(session, State.UPLOADING)
                 if cursor is None:
                     seen = await self._after_a_move(seen, key)
-                cursor = await self._upload(seen, cursor, key)
+                seen, cursor = await self._upload(seen, cursor, key)
                 if cursor and await self._is_seal_due(turn, cursor):
                     cursor = await self._uploader.seal(seen, cursor)
         if cursor is not None and _advanced(before, cursor):
             waited_s = self._clock() - turn.since
             self._status.archived(session, waited_s, cursor.length, cursor.generation)
-        return await self._note_archived(turn, seen, before, cursor)
+        return await self._ending.archived(turn, seen, before, cursor)
 
     async def _is_seal_due(self, turn: Turn, cursor: Cursor | None) -> bool:
         if cursor is None or not cursor.tail_length:
@@ -169,13 +183,14 @@ class Worker:
         # Whether the store copies may have to be probed: it is asked only where that decides.
         return due(copies=False) or (due(copies=True) and await self._uploader.copies(cursor))
 
-    async def _look(self, turn: Turn, cursor: Cursor | None, guard: Guard | None) -> Look:
+    async def _look(self, turn: Turn, cursor: Cursor | None, known: Record | None) -> Look:
         return await asyncio.to_thread(
-            look_at,
+            self._screens[turn.session.source].look,
             self._sources[turn.session.source],
             turn.session,
             cursor,
-            guard,
+            known.guard if known else None,
+            known.screening if known else None,
             max_bytes=self._max_document,
             with_document=turn.settled,
         )
@@ -191,115 +206,24 @@ class Worker:
         session, cursor = former
         there = replace(seen, extends=True, snapshot=replace(seen.snapshot, session=session))
         try:
-            moved = await self._uploader.archive(there, cursor, cursor.key)
+            there, moved = await self._uploader.archive(there, cursor, cursor.key)
         except Behind:
             return seen  # it holds more than the file: left as it is, and nothing is copied
         if moved is not None and moved.tail_length:
             moved = await self._uploader.seal(there, moved)
         return replace(seen, origin=moved)
 
-    async def _upload(self, seen: Look, cursor: Cursor | None, key: str) -> Cursor | None:
+    async def _upload(
+        self, seen: Look, cursor: Cursor | None, key: str
+    ) -> tuple[Look, Cursor | None]:
         session = seen.snapshot.session
-        cursor = await self._uploader.archive(seen, cursor, key)
+        seen, cursor = await self._uploader.archive(seen, cursor, key)
         document = seen.snapshot.document
         if cursor is not None and document is not None:
             where = self._streams.document_key(session, cursor)
             if where is not None:
                 cursor = await self._uploader.archive_document(session, document, cursor, where)
-        return cursor
-
-    async def _note_archived(
-        self, turn: Turn, seen: Look, before: Record | None, cursor: Cursor | None
-    ) -> float | None:
-        session = turn.session
-        # What is not finished is looked at again, also after a start.
-        stat = None if seen.unfinished_s else seen.snapshot.stat
-        if cursor is not None and self._streams.is_aside(session, cursor):
-            state, reason = State.CONFLICT, "another_writer"
-            message = f"its key belongs to another writer or file; archived as {cursor.key}"
-        else:
-            state, reason, message = State.CURRENT, "", ""
-        self._status.set(session, state, reason, message)
-        known = before and (before.stat, before.state, before.guard)
-        if known != (stat, state, seen.guard):
-            await self._journal.note(
-                session,
-                stat,
-                state,
-                reason=reason,
-                message=message,
-                guard=seen.guard,
-                is_verified=seen.is_verified,
-            )
-        return _soonest(seen.unfinished_s, self._settles_in(turn, cursor) if cursor else None)
-
-    def _settles_in(self, turn: Turn, cursor: Cursor) -> float | None:
-        """Say in how many seconds there is more to do for what is archived, if nothing comes."""
-        left = seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
-        if turn.settled:
-            return left
-        if not self._streams.has_document(turn.session):
-            return _soonest(SETTLED_S if cursor.tail_length else None, left)
-        has_document = cursor.document_digest not in {"", NO_DOCUMENT}
-        return _soonest(SETTLED_S if has_document else _FIRST_DOCUMENT_S, left)
-
-    async def _quarantine(
-        self, session: Session, before: Record | None, stat: Stat | None, error: Unreadable
-    ) -> None:
-        known = before is not None and before.state is State.QUARANTINED
-        if not known or before is None or before.reason != error.reason:
-            reason = because("schema_mismatch", f"{error.reason}: {error}")
-            await self._journal.refuse(session, {"op": "save"}, reason)
-        self._status.set(session, State.QUARANTINED, error.reason, str(error))
-        await self._journal.note(
-            session, stat, State.QUARANTINED, reason=error.reason, message=str(error)
-        )
-
-    async def _settle_gone(self, session: Session, before: Record | None) -> None:
-        if session in self._journal.unsettled():
-            async with self._gate.turn():
-                await self._uploader.settle_without_source(session)
-            before = self._journal.record(session)
-        if before is None:
-            self._status.set(session, State.CURRENT)  # it was never more than a name
-            return
-        if before.cursor and before.cursor.tail_length:
-            await self._seal_what_is_left(session, before.cursor)
-        message = "" if before.cursor else "it was gone before anything of it was archived"
-        self._status.set(session, State.SOURCE_GONE, "", message)
-        await self._journal.note(session, None, State.SOURCE_GONE, message=message)
-
-    async def _keep_up(self, turn: Turn, before: Record | None) -> float | None:
-        """Seal in time also what cannot be read now; say in how many seconds that will be."""
-        cursor = before.cursor if before else None
-        left = cursor and seconds_left(cursor, self._wall_clock(), max_lag=self._max_lag)
-        if cursor and left is not None and (turn.sealing or not left):
-            await self._seal_what_is_left(turn.session, cursor)
-            return None
-        return left or None
-
-    async def _seal_what_is_left(self, session: Session, cursor: Cursor) -> None:
-        """Let the base take in its tail although the source is gone: nothing more will come."""
-        try:
-            async with self._gate.turn():
-                await self._uploader.seal_without_source(session, cursor)
-        except Superseded as error:
-            log.warning("seal.skipped", session=session.id, reason=str(error))
-
-    async def _wait_behind(
-        self, turn: Turn, before: Record | None, stat: Stat | None, message: str
-    ) -> float | None:
-        session = turn.session
-        grows = stat is not None and not self._streams.has_document(session)
-        if stat and grows and (waits_s := seconds_until_quiet(stat, self._wall_clock())):
-            # What is missing may be a last line that does not count yet.
-            self._status.set(session, State.PENDING, "archive_is_longer", message)
-            return waits_s
-        self._status.set(session, State.BEHIND, "archive_is_longer", message)
-        await self._journal.note(
-            session, stat, State.BEHIND, reason="archive_is_longer", message=message
-        )
-        return await self._keep_up(turn, before)
+        return seen, cursor
 
     async def take_over(self, session: Session, machine: str | None) -> tuple[str, ...]:
         """Let a session's history stand under its own key, where another writer's stands now.
@@ -362,7 +286,3 @@ def _is_dealt_with(before: Record, stat: Stat | None) -> bool:
     """Whether the file still is what it was when it was last archived."""
     well = before.state in {State.CURRENT, State.CONFLICT}
     return well and before.stat is not None and before.stat == stat
-
-
-def _soonest(*seconds: float | None) -> float | None:
-    return min((each for each in seconds if each is not None), default=None)

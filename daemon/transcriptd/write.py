@@ -6,16 +6,18 @@ done is an action (`plan`), in which order with others the uploader's business.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from transcriptd import failpoint
+from transcriptd.digest import digests
 from transcriptd.errors import Corrupted, Superseded
-from transcriptd.layout import Meta, SegmentMeta, segment_key
+from transcriptd.layout import MASKED, Redaction, SegmentMeta, segment_key
 from transcriptd.model import NO_DOCUMENT, Cursor
 from transcriptd.plan import SMALL, PutBase, PutTail, Seal, is_apart
 from transcriptd.rows import Target, because
-from transcriptd.staged import OPS, cursor_of
+from transcriptd.staged import OPS, cursor_of, meta_of
 from transcriptd.stores import Absent, Fresh, Matches, Stored
 from transcriptd.survey import list_tails, trusted
 from transcriptd.tail import chain
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from transcriptd.decision import Standing
     from transcriptd.journal import Journal
     from transcriptd.layout import Names
-    from transcriptd.model import Session
+    from transcriptd.masks import Secret
     from transcriptd.snapshot import Look
     from transcriptd.stores import Condition, Head, Piece, Store
     from transcriptd.tail import Segment
@@ -54,7 +56,7 @@ class Sizes:
 class Writer:
     """Writes to one archive. `standings` is what is known of each stream's archive, by key.
 
-    `clock` gives Unix seconds.
+    With the `secret` is said of what source something masked is. `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Writer:
         names: Names,
         standings: dict[str, Standing],
         *,
+        secret: Secret | None,
         sizes: Sizes,
         clock: Callable[[], float],
     ) -> None:
@@ -71,6 +74,7 @@ class Writer:
         self._journal = journal
         self._names = names
         self._known = standings
+        self._secret = secret
         self._sizes = sizes
         self._clock = clock
 
@@ -101,7 +105,8 @@ class Writer:
         op = self._upload_op(key, target.length)
         txn = await self._journal.stage(session, _NAMES[type(action)], op, target)
         failpoint.reached("staged")
-        meta = self._meta(target, session).encode()
+        redaction = await self._redaction(look, target.length)
+        meta = meta_of(target, session, redaction).encode()
         condition: Condition = Matches(action.replaces) if action.replaces else Absent()
         is_ours = before is not None and before.writer == self._names.writer
         apart = is_apart(action.replaces, flip=not is_ours)
@@ -133,7 +138,8 @@ class Writer:
         key = segment_key(self._names.prefix, cursor.key, action.generation, action.start)
         piece = Fresh(content, action.start, target.length)
         size = target.length - action.start
-        meta = SegmentMeta(self._names.writer, pre=cursor.digest)
+        redaction = await self._redaction(look, target.length)
+        meta = SegmentMeta(self._names.writer, pre=cursor.digest, redaction=redaction)
         op = self._upload_op(key, size)
         txn = await self._journal.stage(session, "put_tail", op, target)
         failpoint.reached("staged")
@@ -245,15 +251,18 @@ class Writer:
             writer=self._names.writer,
         )
 
-    def _meta(self, target: Target, session: Session) -> Meta:
-        return Meta(
-            generation=target.generation,
-            records=target.records,
-            length=target.length,
-            digest=target.digest,
-            writer=target.writer,
-            source=session.source,
-        )
+    async def _redaction(self, look: Look, length: int) -> Redaction:
+        """Say what was done about secrets in the first `length` bytes of a look."""
+        screened = look.screened
+        if screened is None:
+            return Redaction()
+        mode = MASKED if screened.screening.masks else screened.mode  # masks stay whatever it is
+        if mode != MASKED or self._secret is None:
+            return Redaction(mode, screened.rules)
+        plain = screened.plain_digest
+        if length != screened.plain.size:
+            plain = (await asyncio.to_thread(digests, screened.plain, [length]))[0]
+        return Redaction(mode, screened.rules, self._secret.says(plain))
 
     def _upload_op(self, key: str, length: int) -> dict[str, object]:
         return {

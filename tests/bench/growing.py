@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers import Server
-    from transcriptd.model import Cursor, Guard
+    from transcriptd.model import Cursor
+    from transcriptd.rows import Record
     from transcriptd.stores.s3 import S3Store
 
 SESSION = Session("codetether", "s", "/nowhere", "s.json")
@@ -80,8 +81,8 @@ class Told(Worker):
 
     seen: Growing
 
-    async def _look(self, turn: Turn, cursor: Cursor | None, guard: Guard | None) -> Look:
-        del guard
+    async def _look(self, turn: Turn, cursor: Cursor | None, known: Record | None) -> Look:
+        del known
         return self.seen.look(cursor, with_document=turn.settled)
 
 
@@ -95,6 +96,8 @@ class Machine:
         self._session = Growing()
         self._worker = Told(
             sources={"codetether": CodeTether((), {"HOME": "/nowhere"})},
+            screens={},
+            excluded=lambda *_: "",
             journal=journal,
             uploader=Uploader(store, journal, names, clock=lambda: self.now),
             gate=Gate(8),

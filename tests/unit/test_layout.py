@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transcriptd.layout import (
     MAX_KEY,
     Meta,
+    Redaction,
     SegmentMeta,
     claim_key,
     claimed_by,
@@ -38,6 +39,12 @@ META = Meta(
 )
 
 names = st.from_regex(r"[a-z][a-z0-9.-]{0,40}", fullmatch=True)
+redactions = st.builds(
+    Redaction,
+    st.sampled_from(["off", "report", "mask"]),
+    st.binary(min_size=6, max_size=6).map(bytes.hex),
+    st.binary(max_size=36).map(bytes.hex),
+)
 metas = st.builds(
     Meta,
     generation=st.integers(0, 10**9),
@@ -46,8 +53,7 @@ metas = st.builds(
     digest=st.binary(min_size=32, max_size=32).map(bytes.hex),
     writer=names,
     source=names,
-    redaction=names,
-    rules=st.integers(0, 1000),
+    redaction=redactions,
 )
 segments = st.binary(min_size=1, max_size=255).filter(lambda s: s not in {b".", b".."})
 paths = st.lists(segments.map(lambda s: s.replace(b"/", b"_")), min_size=1, max_size=7)
@@ -241,7 +247,7 @@ class TestMeta:
     def test_metadata_that_miss_a_name_are_not_ours(self, missing: str) -> None:
         assert Meta.decode({k: v for k, v in META.encode().items() if k != missing}) is None
 
-    @pytest.mark.parametrize("name", ["format", "generation", "records", "length", "rules"])
+    @pytest.mark.parametrize("name", ["format", "generation", "records", "length"])
     @pytest.mark.parametrize("value", ["", "x", "1.5", "2e3"])
     def test_metadata_with_no_number_for_a_number_are_not_ours(self, name: str, value: str) -> None:
         assert Meta.decode({**META.encode(), f"td-{name}": value}) is None
@@ -251,8 +257,12 @@ class TestMeta:
 
 
 SEGMENT = SegmentMeta(writer="laptop.0f0f", pre="ab" * 32)
+REDACTION = {"td-redaction": "off", "td-rules": "0"}
 segment_metas = st.builds(
-    SegmentMeta, names, st.binary(min_size=32, max_size=32).map(lambda digest: digest.hex())
+    SegmentMeta,
+    names,
+    st.binary(min_size=32, max_size=32).map(lambda digest: digest.hex()),
+    redactions,
 )
 
 
@@ -262,7 +272,12 @@ class TestSegmentMeta:
             "td-format": "1",
             "td-writer": "laptop.0f0f",
             "td-pre": "ab" * 32,
+            **REDACTION,
         }
+
+    def test_a_segment_from_before_there_was_redaction_is_one_without(self) -> None:
+        early = {k: v for k, v in SEGMENT.encode().items() if k not in REDACTION}
+        assert SegmentMeta.decode(early) == SEGMENT
 
     @given(segment_metas)
     def test_metadata_are_read_back_as_they_were_written(self, meta: SegmentMeta) -> None:
@@ -281,7 +296,7 @@ class TestSegmentMeta:
     def test_names_of_somebody_else_do_not_matter(self) -> None:
         assert SegmentMeta.decode({**SEGMENT.encode(), "mtime": "12.5"}) == SEGMENT
 
-    @pytest.mark.parametrize("missing", SEGMENT.encode())
+    @pytest.mark.parametrize("missing", sorted(SEGMENT.encode().keys() - REDACTION))
     def test_metadata_that_miss_a_name_are_not_ours(self, missing: str) -> None:
         left = {k: v for k, v in SEGMENT.encode().items() if k != missing}
         assert SegmentMeta.decode(left) is None

@@ -7,9 +7,11 @@ what is new.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from transcriptd.cli.units import duration, many, size
+from transcriptd.totals import DONE, REVOKE, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,15 +22,19 @@ if TYPE_CHECKING:
 _MOST_ROWS = 30
 _MOST_ROOTS = 10
 _MOST_NAMES = 5
+_MOST_FOUND = 10  # sessions that are shown for nothing but what was found in them
 _DAY_S = 86_400
 _REST_WIDTH = 40  # columns, for what is said of a session beside its id
-_STATES = {
-    "current": "green",
-    "pending": "yellow",
-    "uploading": "cyan",
+_STATES = {  # in the order in which they are shown, behind those that alarm
     "retrying": "yellow",
+    "uploading": "cyan",
+    "pending": "yellow",
+    "current": "green",
     "source_gone": "dim",
+    "excluded": "dim",
 }
+_ORDER = list(_STATES)
+_QUIET = {"current", "excluded"}
 _ALARMING = "bold red"
 
 
@@ -43,13 +49,31 @@ def overview(document: dict[str, Any], socket: str = "") -> RenderableType:
     lines.add_column(overflow="fold")
     for name, said, style in _lines(document, socket):
         lines.add_row(Text(name), Text(said, style=style))
-    shown = [s for s in document["sessions"] if s["state"] != "current" or s.get("damaged_lines")]
+    shown, more = _shown(document)
     if not shown:
         return lines
-    parts: list[RenderableType] = [lines, "", _Sessions(shown[:_MOST_ROWS])]
-    if len(shown) > _MOST_ROWS:
-        parts.append(f"… and {len(shown) - _MOST_ROWS} more: transcriptd status --json")
+    parts: list[RenderableType] = [lines, "", _Sessions(shown)]
+    if more:
+        parts.append(f"… and {more} more: transcriptd status --json")
     return Group(*parts)
+
+
+def _shown(document: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """Return the sessions to show, first what needs attention, and how many more there are.
+
+    One in which something was found is shown for that, unless it is masked.
+    """
+    masked = {s["source"] for s in document.get("sources", ()) if s.get("redaction") == "mask"}
+    standing_out, found = [], []
+    for session in document["sessions"]:
+        if session["state"] not in _QUIET or session.get("damaged_lines"):
+            standing_out.append(session)
+        elif session.get("findings") and session["source"] not in masked:
+            found.append(session)
+    standing_out.sort(key=lambda s: _ORDER.index(s["state"]) if s["state"] in _ORDER else -1)
+    found.sort(key=lambda s: -sum(s["findings"].values()))
+    shown = standing_out[:_MOST_ROWS] + found[:_MOST_FOUND]
+    return shown, len(standing_out) + len(found) - len(shown)
 
 
 class _Sessions:
@@ -86,6 +110,7 @@ def _lines(document: dict[str, Any], socket: str) -> Iterator[tuple[str, str, st
     if oldest := totals.get("oldest_unarchived_s"):
         yield "oldest", f"something has been waiting for {duration(oldest)}", "yellow"
     yield from _expiring(document)
+    yield from _findings(document)
     yield from _again(document)
     watched = document.get("watch", ())
     for watch in watched:
@@ -169,6 +194,26 @@ def _again(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "scrub", f"{waits} to be read again, {how}; {found} found", ""
 
 
+def _findings(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield how much the rules found by what is done about it; never what it is."""
+    for mode, done in DONE.items():
+        counts, names, sessions = Counter[str](), list[str](), 0
+        for source in document.get("sources", ()):
+            if source.get("findings") and source["redaction"] == mode:
+                counts.update(source["findings"])
+                names.append(source["source"])
+                sessions += source["with_findings"]
+        if not names:
+            continue
+        where = f"{many(sessions, 'session', 'sessions')} of {', '.join(names)}"
+        said = f"{counts.total():,} in {where} ({in_words(counts)})"
+        if mode == "mask":
+            yield "findings", f"{said}; {done}", ""
+        else:
+            yield "findings", f"{said}; {done}", "yellow"
+            yield "", f"→ {REVOKE}", "yellow"
+
+
 def _is_here(watch: dict[str, Any]) -> bool:
     return any(root["present"] for root in watch["roots"])
 
@@ -209,6 +254,7 @@ def _table(sessions: list[dict[str, Any]], slash: str) -> Table:
         said = (session["reason"], session["message"])
         why = [word for word in said if word]
         why += [many(damaged, "damaged line", "damaged lines")] if damaged else []
+        why += [f"found {in_words(findings)}"] if (findings := session.get("findings")) else []
         table.add_row(
             Text(shown),
             Text(session["source"]),

@@ -41,10 +41,12 @@ The JSON object (times in Unix seconds, durations in seconds, sizes in bytes):
   schema, version, pid, started_at, state, machine, max_age
   stale     true where it is the journal's: as of the last stop, with less in it
   archive   place, kind, guarantees
-  totals    sessions, states, records, bytes, backlog, oldest_unarchived_s,
+  totals    sessions, states, records, bytes, findings {rule: count},
+            backlog, oldest_unarchived_s,
             bases_behind, behind_bytes, oldest_behind_s,
             archived, failed_attempts, last_archived_at
   sources   [source, sessions, states, records, bytes, damaged_lines,
+            redaction, findings, with_findings,
             expires_after_s, expiring, expiring_unarchived]
   expiring_within_s   what counts as expiring: --expiring
   scrub     rate, waiting, waiting_bytes, read_bytes, found
@@ -54,7 +56,7 @@ The JSON object (times in Unix seconds, durations in seconds, sizes in bytes):
   degraded  [reason, since, message, hint]
   sessions  [id, source, path, state, reason, message, since, records, bytes,
             generation, key, requests, sent_bytes, behind_bytes, behind_since,
-            oldest_unarchived_s, is_archived, expires_at, damaged_lines]
+            oldest_unarchived_s, is_archived, expires_at, damaged_lines, findings]
 """,
 )
 @click.option("--watch", is_flag=True, help="Show it anew each second until interrupted.")
@@ -74,6 +76,8 @@ def command(config: Config, *, watch: bool, as_json: bool, expiring_days: float)
 
     What is "behind" is archived, too: beside the object that it belongs to, which takes it in
     after a while (seal.max_lag at the latest). Only a reader that knows that object alone lacks it.
+
+    "Findings" are what the rules take for secrets in what is archived, by rule; none is shown.
 
     What is "expiring" will be deleted by its agent, which keeps a session for so long after its
     last change (Claude Code: cleanupPeriodDays). Its archive stays.

@@ -1,0 +1,198 @@
+"""A look at a session through the rules: what they find is counted, or masked before it leaves.
+
+What is archived stays as it is, whatever the rules say by now: its masks are kept, and it is known
+again by what the source had there. The rules decide about what comes. With masks a line counts once
+it is finished, and what cannot be looked at does not leave. Runs in a thread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from time import time
+from typing import TYPE_CHECKING, Literal
+
+from transcriptd.content import BLOCK, Held
+from transcriptd.damage import is_json
+from transcriptd.digest import EMPTY, digests_from
+from transcriptd.errors import Unreadable, Unsettled
+from transcriptd.layout import MASKED, NO_RULES
+from transcriptd.masks import Masked, behind
+from transcriptd.mirror import QUIET_S, look_at, seconds_until_quiet
+from transcriptd.model import Mask, Screening
+from transcriptd.redaction import Unscannable, in_lines, in_text, masked
+from transcriptd.snapshot import Screened
+from transcriptd.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from transcriptd.content import Content
+    from transcriptd.model import Cursor, Guard, Session
+    from transcriptd.redaction import Finding, RuleSet
+    from transcriptd.snapshot import Look
+    from transcriptd.sources import Source
+
+Mode = Literal["off", "report", "mask"]
+
+MOST_OF_A_TEXT = 64 << 20
+"""Up to so many bytes a file that is no lines is looked at, whole each time that it changes."""
+
+UNSCANNABLE = "unscannable"
+"""What is counted, instead of a rule, where the rules could not look."""
+
+
+class Screen:
+    """The rules for one source. Where the mode is off they are not asked; masks that are made stay.
+
+    `broken` says why there are no rules though there should be: then nothing is masked and, where
+    that is the mode, nothing is sent.
+    """
+
+    def __init__(
+        self, mode: Mode = "off", rules: RuleSet | None = None, *, broken: str = ""
+    ) -> None:
+        self.mode = mode
+        self._rules = rules if mode != "off" else None
+        self._broken = broken
+
+    def look(
+        self,
+        source: Source,
+        session: Session,
+        cursor: Cursor | None,
+        guard: Guard | None = None,
+        known: Screening | None = None,
+        *,
+        max_bytes: int,
+        with_document: bool = False,
+        clock: Callable[[], float] = time,
+    ) -> Look:
+        """Look at a session of any source, as `look_at` does. `known` is about the same cursor.
+
+        Raises any `SourceError`; with masks, `Unreadable` for what the rules cannot look at.
+        """
+        known = known if cursor and known and known.length == cursor.length else None
+        is_jsonl = not isinstance(source, Tree) or source.is_jsonl(session)
+        seen = look_at(
+            source,
+            session,
+            # What is at the source is compared with what was at the source.
+            replace(cursor, digest=known.plain) if cursor and known and known.masks else cursor,
+            guard,
+            max_bytes=max_bytes,
+            with_document=with_document,
+            whole_lines=self.mode == MASKED and is_jsonl,
+            clock=clock,
+        )
+        if self.mode == MASKED and not is_jsonl:
+            _require_finished(seen, clock())
+        return self.screened(seen, cursor, known, is_jsonl=is_jsonl)
+
+    def screened(
+        self,
+        seen: Look,
+        cursor: Cursor | None,
+        known: Screening | None = None,
+        *,
+        is_jsonl: bool = True,
+    ) -> Look:
+        """Ask the rules about what is not archived yet, or about everything.
+
+        Raises `Unreadable` where that cannot leave without them.
+        """
+        if self.mode == MASKED and self._rules is None:
+            raise Unreadable(UNSCANNABLE, f"nothing is sent without rules: {self._broken}")
+        if self._rules is None and not (known and known.masks):
+            return seen
+        plain = seen.snapshot.content
+        goes_on = known is not None and seen.extends and (is_jsonl or plain.size == known.length)
+        before = known if known and goes_on else Screening(0, {}, {})
+        found, fresh = self._find(plain, before.length, is_jsonl=is_jsonl)
+        if cursor and not goes_on and seen.extends:
+            # What is archived stays as it is, in the open or not.
+            masks = (*(known.masks if known else ()), *behind(fresh, cursor.length))
+        else:
+            masks = (*before.masks, *fresh)
+        digest, extends, chain = seen.digest, seen.extends, ""
+        if masks:
+            digest, extends, chain = _digest(Masked(plain, masks), cursor, before)
+            if goes_on and not extends:  # the journal is damaged
+                seen = replace(seen, extends=False)
+                return self.screened(seen, cursor, None, is_jsonl=is_jsonl)
+        document, in_document = self._document(seen.snapshot.document)
+        everything = (*before.masks, *fresh)
+        screening = Screening(
+            length=plain.size,
+            found=dict(Counter(before.found) + found),
+            in_document=known.in_document if document is None and known else dict(in_document),
+            masks=masks,
+            plain=seen.digest if masks else "",
+            chain=chain,
+        )
+        rules = self._rules.version if self._rules else NO_RULES
+        content = Masked(plain, masks) if masks else plain
+        return replace(
+            seen,
+            snapshot=replace(seen.snapshot, content=content, document=document),
+            digest=digest,
+            extends=extends,
+            screened=Screened(self.mode, rules, plain, seen.digest, screening, everything),
+        )
+
+    def _find(
+        self, content: Content, start: int, *, is_jsonl: bool
+    ) -> tuple[Counter[str], tuple[Mask, ...]]:
+        """Return how often each rule finds something from `start` on, and what would be masked."""
+        found: Counter[str] = Counter()
+        masks: list[Mask] = []
+        try:
+            for each in self._findings(content, start, is_jsonl=is_jsonl):
+                found[each.rule] += 1
+                if self.mode == MASKED:
+                    text = masked(each.rule, content.read(each.start, each.end))
+                    masks.append(Mask(each.start, text.decode("ascii")))
+        except Unscannable as error:
+            if self.mode == MASKED:
+                message = f"the rules cannot look at it, so that it is not sent: {error}"
+                raise Unreadable(UNSCANNABLE, message) from None
+            found[UNSCANNABLE] += 1
+        return found, tuple(masks)
+
+    def _findings(self, content: Content, start: int, *, is_jsonl: bool) -> Iterable[Finding]:
+        if self._rules is None:
+            return ()
+        if is_jsonl:
+            return in_lines(self._rules, content, start, content.size)
+        if content.size > MOST_OF_A_TEXT and start < content.size:
+            raise Unscannable(f"{content.size} bytes; up to {MOST_OF_A_TEXT} are looked at at once")
+        return in_text(self._rules, content, start, content.size)
+
+    def _document(self, document: bytes | None) -> tuple[bytes | None, Counter[str]]:
+        if document is None:
+            return None, Counter()
+        content = Held(document)  # one line of JSON
+        found, masks = self._find(content, 0, is_jsonl=True)
+        return Masked(content, masks).read(0, content.size) if masks else document, found
+
+
+def _require_finished(seen: Look, now: float) -> None:
+    """Raise `Unsettled` for a text that may still be written: a secret may be half there."""
+    content, waits_s = seen.snapshot.content, seconds_until_quiet(seen.snapshot.stat, now)
+    if waits_s is None or (content.size <= BLOCK and is_json(content.read(0, content.size))):
+        return
+    message = f"with masks it waits until nothing has come for {QUIET_S:.0f} seconds"
+    raise Unsettled(message, seconds=waits_s)
+
+
+def _digest(content: Content, cursor: Cursor | None, before: Screening) -> tuple[str, bool, str]:
+    """Return the digest, whether it begins with what the cursor holds, and the digest's chain."""
+    value, boundary = EMPTY, 0
+    if before.chain:  # the masks up to there are the same
+        value, boundary = bytes.fromhex(before.chain), before.length - before.length % BLOCK
+    archived = cursor.length if cursor else 0
+    if archived > content.size:
+        (digest,), value = digests_from(content, value, boundary, [content.size])
+        return digest, False, value.hex()
+    (start, digest), value = digests_from(content, value, boundary, [archived, content.size])
+    return digest, cursor is None or start == cursor.digest, value.hex()

@@ -1,0 +1,335 @@
+"""What stands in an archive whose secrets are masked, whatever befalls journal, rules and key."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import documents
+from tests.machine import Machine
+from tests.memory_store import Bucket
+from transcriptd.content import BLOCK
+from transcriptd.digest import digest
+from transcriptd.model import Cursor, Session, Snapshot, Stat, State
+from transcriptd.redaction import Rule, RuleSet
+from transcriptd.screen import Screen
+from transcriptd.snapshot import Look
+from transcriptd.write import Sizes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.documents import Message
+    from transcriptd.model import Screening
+    from transcriptd.screen import Mode
+
+KEY = "history/s/history.jsonl"
+SECRET = "zq-" + "7" * 24
+LATER = "yk-" + "5" * 24
+FIRST = RuleSet([Rule("zq-token", "zq-[0-9]{24}")])
+SECOND = RuleSet([Rule("zq-token", "zq-[0-9]{20,40}"), Rule("yk-token", "yk-[0-9]{24}")])
+NONE = RuleSet([Rule("yk-token", "yk-[0-9]{24}")])
+
+
+def said(*texts: str) -> list[Message]:
+    return [documents.message("user", f"{text} {'.' * 40}") for text in texts]
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    async with Machine(tmp_path, Bucket(), screen=Screen("mask", FIRST)) as each:
+        yield each
+
+
+async def archive(machine: Machine, *texts: str, sealing: bool = False) -> bytes:
+    """Save a session that says this, archive it, and return what stands there."""
+    session = machine.save(said(*texts))
+    await machine.turn(session, sealing=sealing)
+    assert machine.record().state is State.CURRENT
+    return await machine.content()
+
+
+def cursor_of(machine: Machine) -> Cursor:
+    cursor = machine.record().cursor
+    assert cursor
+    return cursor
+
+
+def screening_of(machine: Machine) -> Screening:
+    screening = machine.record().screening
+    assert screening
+    return screening
+
+
+async def with_rules(machine: Machine, rules: RuleSet, journal: str = "kept") -> None:
+    machine.screen = Screen("mask", rules)
+    await machine.restart(journal)
+
+
+def everything(machine: Machine) -> bytes:
+    return b"".join(each.body for each in machine.store.objects.values())
+
+
+def masked(*texts: str) -> bytes:
+    return documents.history(said(*texts))
+
+
+HIDDEN = "[zq-token]" + "*" * (len(SECRET) - 10)
+HIDDEN_LATER = "[yk-token]" + "*" * (len(LATER) - 10)
+
+
+async def test_a_secret_is_masked_by_as_many_bytes_and_the_rest_is_as_it_was(
+    machine: Machine,
+) -> None:
+    content = await archive(machine, "hello", SECRET, "bye")
+    assert content == masked("hello", HIDDEN, "bye")
+    assert SECRET.encode() not in everything(machine)
+
+
+async def test_an_append_sends_what_is_new_and_masks_it(machine: Machine) -> None:
+    before = await archive(machine, *["text"] * 300, SECRET)
+    content = await archive(machine, *["text"] * 300, SECRET, "more", SECRET)
+    assert content == masked(*["text"] * 300, HIDDEN, "more", HIDDEN)
+    assert content.startswith(before)
+    assert cursor_of(machine).tail_length == len(content) - len(before)
+    assert cursor_of(machine).generation == 0
+
+
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+@pytest.mark.parametrize("sizes", [Sizes(), Sizes(small=1)], ids=["base", "tail"])
+async def test_new_rules_apply_to_what_comes_and_leave_what_is_archived(
+    tmp_path: Path, journal: str, sizes: Sizes
+) -> None:
+    async with Machine(tmp_path, Bucket(), screen=Screen("mask", FIRST), sizes=sizes) as machine:
+        await archive(machine, SECRET)
+        before = await archive(machine, SECRET, LATER)
+        assert before == masked(HIDDEN, LATER), "the first rules do not know it"
+        await with_rules(machine, SECOND, journal)
+        content = await archive(machine, SECRET, LATER, "more", LATER, SECRET)
+        assert content == masked(HIDDEN, LATER, "more", HIDDEN_LATER, HIDDEN)
+        assert cursor_of(machine).generation == 0
+        assert machine.record().reason == ""
+        # Also once nothing is remembered but what the archive and the state directory hold.
+        await with_rules(machine, NONE, "lost")
+        content = await archive(machine, SECRET, LATER, "more", LATER, SECRET, SECRET)
+        assert content == masked(HIDDEN, LATER, "more", HIDDEN_LATER, HIDDEN, SECRET)
+        assert cursor_of(machine).generation == 0
+
+
+async def test_without_journal_and_key_the_same_rules_go_on_with_the_same_stream(
+    machine: Machine,
+) -> None:
+    await archive(machine, SECRET)
+    (machine.state_dir / "redaction.key").unlink()
+    await with_rules(machine, FIRST, "lost")
+    assert await archive(machine, SECRET, "more") == masked(HIDDEN, "more")
+    assert cursor_of(machine).generation == 0
+
+
+async def test_without_journal_and_key_other_rules_begin_one_generation_and_status_says_why(
+    machine: Machine,
+) -> None:
+    before = await archive(machine, SECRET, LATER)
+    (machine.state_dir / "redaction.key").unlink()
+    await with_rules(machine, SECOND, "lost")
+    content = await archive(machine, SECRET, LATER, "more")
+    assert content == masked(HIDDEN, HIDDEN_LATER, "more")
+    assert cursor_of(machine).generation == 1
+    assert machine.record().reason == "redaction_key_lost"
+    kept = machine.store.objects["history/.generations/s/history.jsonl/000000.jsonl"]
+    assert kept.body == before
+    assert await archive(machine, SECRET, LATER, "more", "last") == masked(
+        HIDDEN, HIDDEN_LATER, "more", "last"
+    )
+    assert cursor_of(machine).generation == 1
+    assert machine.record().reason == ""
+
+
+async def test_a_rewrite_of_the_source_is_a_generation_though_its_masks_are_the_same(
+    machine: Machine,
+) -> None:
+    await archive(machine, SECRET, "one")
+    assert await archive(machine, SECRET, "two") == masked(HIDDEN, "two")
+    assert cursor_of(machine).generation == 1
+
+
+async def test_an_undo_and_a_redo_keep_every_secret_masked(machine: Machine) -> None:
+    await archive(machine, SECRET, "one", SECRET)
+    assert await archive(machine, SECRET) == masked(HIDDEN)
+    await archive(machine, SECRET, "one", SECRET)
+    assert SECRET.encode() not in everything(machine)
+
+
+async def test_masking_from_now_on_leaves_what_was_archived_in_the_open(tmp_path: Path) -> None:
+    async with Machine(tmp_path, Bucket(), screen=Screen("report", FIRST)) as machine:
+        assert await archive(machine, SECRET) == masked(SECRET)
+        for journal in ("kept", "lost"):
+            await with_rules(machine, FIRST, journal)
+            texts = [SECRET, *[HIDDEN] * (1 + (journal == "lost"))]
+            content = await archive(machine, *[SECRET] * len(texts))
+            assert content == masked(*texts)
+            assert cursor_of(machine).generation == 0
+
+
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+async def test_masking_no_more_keeps_the_masks_that_are_archived(
+    machine: Machine, journal: str
+) -> None:
+    await archive(machine, SECRET)
+    machine.screen = Screen("off")
+    await machine.restart(journal)
+    assert await archive(machine, SECRET, SECRET) == masked(HIDDEN, SECRET)
+    assert cursor_of(machine).generation == 0
+
+
+async def test_masks_stay_however_often_the_mode_changes_and_the_journal_is_lost(
+    machine: Machine,
+) -> None:
+    await archive(machine, SECRET)
+    machine.screen = Screen("report", FIRST)
+    await machine.restart()
+    await archive(machine, SECRET, SECRET, sealing=True)
+    machine.screen = Screen("off")
+    await machine.restart("lost")
+    assert await archive(machine, SECRET, SECRET, "more") == masked(HIDDEN, SECRET, "more")
+    assert cursor_of(machine).generation == 0
+
+
+async def test_a_sealed_and_restarted_stream_goes_on_without_sending_a_byte_again(
+    machine: Machine,
+) -> None:
+    texts = [SECRET, *["text"] * 300]
+    await archive(machine, *texts)
+    await archive(machine, *texts, SECRET, sealing=True)
+    await machine.restart("lost")
+    before = machine.store.traffic.sent_bytes
+    content = await archive(machine, *texts, SECRET, "!", sealing=False)
+    assert machine.store.traffic.sent_bytes - before == len(content) - len(masked(*texts, HIDDEN))
+    assert content == masked(HIDDEN, *["text"] * 300, HIDDEN, "!")
+
+
+async def test_the_rest_of_the_document_is_masked_too(machine: Machine) -> None:
+    session = machine.save(said("hello"), title=f"about {SECRET}")
+    await machine.turn(session)
+    await machine.turn(session, settled=True)
+    document = machine.store.objects["history/s/session.json"].body
+    assert json.loads(document)["title"] == f"about {HIDDEN}"
+    assert screening_of(machine).in_document == {"zq-token": 1}
+
+
+async def test_findings_are_counted_by_rule_and_an_append_adds_to_them(tmp_path: Path) -> None:
+    async with Machine(tmp_path, Bucket(), screen=Screen("report", SECOND)) as machine:
+        await archive(machine, SECRET, LATER)
+        await archive(machine, SECRET, LATER, SECRET)
+        assert screening_of(machine).found == {"zq-token": 2, "yk-token": 1}
+        assert machine.journal.findings() == {
+            ("codetether", "zq-token"): 2, ("codetether", "yk-token"): 1,
+        }  # fmt: skip
+        await archive(machine, SECRET)
+        assert screening_of(machine).found == {"zq-token": 1}
+
+
+async def test_nothing_leaves_while_the_rules_cannot_look(tmp_path: Path) -> None:
+    async with Machine(
+        tmp_path, Bucket(), screen=Screen("mask", broken="out of memory")
+    ) as machine:
+        session = machine.save(said("hello"))
+        await machine.turn(session)
+        assert machine.record().state is State.QUARANTINED
+        assert machine.record().reason == "unscannable"
+        assert not machine.store.objects
+
+
+async def test_without_rules_nothing_is_asked_and_nothing_is_noted(tmp_path: Path) -> None:
+    async with Machine(tmp_path, Bucket(), screen=Screen("off", FIRST)) as machine:
+        assert await archive(machine, SECRET) == masked(SECRET)
+        assert machine.record().screening is None
+
+
+async def test_what_is_said_of_a_masked_base_gives_nothing_of_its_source_away(
+    machine: Machine,
+) -> None:
+    await archive(machine, SECRET)
+    told = machine.store.objects[KEY].metadata
+    assert told["td-redaction"] == "mask"
+    assert told["td-rules"] == FIRST.version
+    assert re.fullmatch(r"[0-9a-f]{8}\.[0-9a-f]{64}", told["td-plain"])
+
+
+@pytest.mark.parametrize("before", ["mask", "off"])
+async def test_with_its_journal_other_rules_cost_no_look_at_what_is_archived(
+    tmp_path: Path, before: Mode
+) -> None:
+    async with Machine(tmp_path, Bucket(), screen=Screen(before, FIRST)) as machine:
+        await archive(machine, SECRET, LATER)
+        await with_rules(machine, SECOND)
+        machine.store.log.clear()
+        shown = HIDDEN if before == "mask" else SECRET
+        assert await archive(machine, SECRET, LATER, LATER) == masked(shown, LATER, HIDDEN_LATER)
+        assert cursor_of(machine).generation == 0
+        assert not machine.store.count("read")
+
+
+async def test_after_a_crash_before_what_was_masked_was_noted_the_archive_tells_it(
+    machine: Machine,
+) -> None:
+    await archive(machine, SECRET, LATER)
+    await machine.journal._database.write(
+        lambda c: c.execute("UPDATE sessions SET screening = NULL")
+    )
+    await with_rules(machine, SECOND)
+    content = await archive(machine, SECRET, LATER, LATER)
+    assert content == masked(HIDDEN, LATER, HIDDEN_LATER)
+    assert cursor_of(machine).generation == 0
+
+
+async def test_a_source_that_was_excluded_leaves_nothing_and_comes_once_it_is_not(
+    machine: Machine,
+) -> None:
+    session = machine.save(said("hello"))
+    machine.excluded[session] = "excluded_path"
+    await machine.turn(session)
+    assert machine.record().state is State.EXCLUDED
+    assert not machine.store.log, "not even a claim"
+    machine.excluded.clear()
+    assert await archive(machine, "hello") == masked("hello")
+
+
+class Noted:
+    """A content that notes how much of it is read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.read_bytes = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, end: int) -> bytes:
+        self.read_bytes += end - start
+        return self.data[start:end]
+
+
+def test_an_append_to_a_long_masked_stream_reads_its_end_alone() -> None:
+    line = documents.history(said("x" * 900))
+    data = documents.history(said(SECRET)) + line * 4000
+    screen, session = Screen("mask", FIRST), Session("claude", "s", "/", "s.jsonl")
+
+    def seen(data: bytes, cursor: Cursor | None, known: Screening | None) -> tuple[Look, int]:
+        content = Noted(data)
+        snapshot = Snapshot(session, Stat(len(data), 0, 0, 0, 0), content, data.count(b"\n"))
+        plain = Look(snapshot, digest(data), extends=True)
+        return screen.screened(plain, cursor, known), content.read_bytes
+
+    first, _ = seen(data, None, None)
+    assert first.screened
+    cursor = Cursor(KEY, 0, 1, len(data), first.digest, "", "")
+    again, read_bytes = seen(data + line, cursor, first.screened.screening)
+    assert again.extends
+    assert again.digest == seen(data + line, None, None)[0].digest
+    assert read_bytes < 3 * BLOCK < len(data)
