@@ -55,6 +55,15 @@ class Masked:
         return bytes(masked)
 
 
+def before(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
+    """Return what of some masks is within the first `length` bytes."""
+    return tuple(
+        mask._replace(text=mask.text[: length - mask.start])
+        for mask in masks
+        if mask.start < length
+    )
+
+
 def behind(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
     """Return what of some masks is behind the first `length` bytes; a cut one has no name."""
     return tuple(

@@ -19,6 +19,7 @@ from transcriptd.digest import digests
 from transcriptd.errors import AccessDenied, Behind, Superseded
 from transcriptd.layout import SegmentMeta, conflict_key
 from transcriptd.logs import get_logger
+from transcriptd.masks import before
 from transcriptd.plan import (
     SMALL,
     Claimant,
@@ -31,6 +32,7 @@ from transcriptd.plan import (
     settle,
 )
 from transcriptd.remask import Remask
+from transcriptd.screen import keeping
 from transcriptd.staged import StagedWork
 from transcriptd.survey import Survey, survey
 
@@ -75,8 +77,17 @@ class Reconciler:
     async def ask(self, look: Look, cursor: Cursor | None, key: str) -> Decision:
         """Ask the archive how the stream stands, and decide what follows for this source.
 
-        Raises `Behind`, `Superseded` and `StoreError`.
+        Raises `Behind`, `Superseded`, `StoreError`, and `Unreadable` where rules cannot look.
         """
+        decision = await self._asked(look, cursor, key)
+        kept, screened = _kept(decision, cursor), decision.look.screened
+        if screened is None or kept >= screened.archived:
+            return decision
+        # It was looked at as if more of it were archived: about that today's rules decide.
+        masks = before(screened.screening.masks, kept)
+        return replace(decision, look=await asyncio.to_thread(keeping, decision.look, kept, masks))
+
+    async def _asked(self, look: Look, cursor: Cursor | None, key: str) -> Decision:
         found = await self._survey(key, is_new=cursor is None)
         spoilt = await self._spoilt(look, found, key)
         if spoilt is not None:  # the source still has what was meant to lie there
@@ -84,7 +95,7 @@ class Reconciler:
         session = look.snapshot.session
         settled = await self._staged.settle_base(session, key, found, cursor)
         seen = look
-        if cursor is None or not look.extends:
+        if not (cursor and look.extends and _is_all(found, cursor)):
             look = await self._remask.as_archived(look, key, found)
         same = settled is cursor and look is seen
         extends = look.extends if same else await _extends(look, settled)
@@ -100,7 +111,7 @@ class Reconciler:
         if isinstance(settlement, StepAside):
             await self._staged.reject_all(session, "another writer was there first")
             aside = conflict_key(self._names.prefix, key, self._names.writer)
-            return await self.ask(look, None, aside)
+            return await self._asked(look, None, aside)
         if isinstance(settlement, Wait):
             await self._staged.reject_unplanned(session, ())
             raise Behind("the archive holds more than this file; nothing is written")
@@ -290,6 +301,22 @@ def _is_lost(found: Survey, cursor: Cursor) -> bool:
     stands = found.meta is not None and found.meta.generation == cursor.generation
     is_there = stands and found.chain.end >= cursor.length
     return cursor.generation > found.closed and not is_there
+
+
+def _kept(decision: Decision, before: Cursor | None) -> int:
+    """Return how many bytes of the source stay in the archive as they stand there."""
+    cursors = [cursor for cursor in (decision.cursor, before) if cursor]
+    used = max((decision.standing.used, *(cursor.generation for cursor in cursors)))
+    bases = (action for action in decision.actions if isinstance(action, PutBase))
+    if any(base.generation > used for base in bases):
+        return 0  # a new generation, or the first one
+    archived = decision.look.screened.archived if decision.look.screened else 0
+    return decision.cursor.length if decision.cursor else archived
+
+
+def _is_all(found: Survey, cursor: Cursor) -> bool:
+    """Whether nothing stands there but what the cursor is about."""
+    return _is_known(found, cursor) and found.chain.end == cursor.length
 
 
 def _is_known(found: Survey, cursor: Cursor) -> bool:

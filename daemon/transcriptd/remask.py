@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING
 
 from transcriptd.compare import open_segment
 from transcriptd.digest import digests
-from transcriptd.layout import NO_RULES
-from transcriptd.masks import Masked, behind
-from transcriptd.model import Mask, Screening
-from transcriptd.snapshot import Screened
+from transcriptd.model import Mask
+from transcriptd.screen import keeping
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -57,7 +55,7 @@ class Remask:
             is_foreign = bool(said) and not (self._secret and self._secret.knows(said))
             return replace(look, begins_anew=is_foreign and ours != meta.digest)
         there = await self._differences(key, head, found, content)
-        return await asyncio.to_thread(_masked_like, look, there)
+        return await asyncio.to_thread(keeping, look, there.end, there.masks)
 
     async def _differences(
         self, key: str, head: Head, found: Survey, content: Content
@@ -101,29 +99,6 @@ class _Differences:
             if ours != chunk:
                 self.masks += _spans(self.end, ours, chunk)
             self.end += len(chunk)
-
-
-def _masked_like(look: Look, there: _Differences) -> Look:
-    """Return the look with the masks that are archived, and its own behind them. Blocks."""
-    screened = look.screened or Screened(
-        "off", NO_RULES, look.snapshot.content, look.digest, Screening(0, {}, {}), ()
-    )
-    plain = screened.plain
-    masks = (*there.masks, *behind(screened.masks, there.end))
-    content = Masked(plain, masks) if masks else plain
-    screening = replace(
-        screened.screening,
-        length=plain.size,
-        masks=masks,
-        plain=screened.plain_digest if masks else "",
-        chain="",
-    )
-    return replace(
-        look,
-        snapshot=replace(look.snapshot, content=content),
-        digest=digests(content, [content.size])[0],
-        screened=replace(screened, screening=screening),
-    )
 
 
 def _spans(at: int, ours: bytes, archived: bytes) -> list[Mask]:

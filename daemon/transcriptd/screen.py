@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Literal
 
 from transcriptd.content import BLOCK, Held
 from transcriptd.damage import is_json
-from transcriptd.digest import EMPTY, digests_from
+from transcriptd.digest import EMPTY, digests, digests_from
 from transcriptd.errors import Unreadable, Unsettled
 from transcriptd.layout import MASKED, NO_RULES
 from transcriptd.masks import Masked, behind
@@ -25,7 +26,7 @@ from transcriptd.snapshot import Screened
 from transcriptd.tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from transcriptd.content import Content
     from transcriptd.model import Cursor, Guard, Session
@@ -106,22 +107,20 @@ class Screen:
         if self._rules is None and not (known and known.masks):
             return seen
         plain = seen.snapshot.content
-        goes_on = known is not None and seen.extends and (is_jsonl or plain.size == known.length)
+        archived = cursor.length if cursor and seen.extends else 0
+        # A text may go on in what is archived of it: it is looked at whole.
+        goes_on = known is not None and bool(archived) and (is_jsonl or plain.size == archived)
         before = known if known and goes_on else Screening(0, {}, {})
         found, fresh = self._find(plain, before.length, is_jsonl=is_jsonl)
-        if cursor and not goes_on and seen.extends:
-            # What is archived stays as it is, in the open or not.
-            masks = (*(known.masks if known else ()), *behind(fresh, cursor.length))
-        else:
-            masks = (*before.masks, *fresh)
+        kept = known.masks if known and archived else ()
+        masks = (*kept, *behind(fresh, archived))
         digest, extends, chain = seen.digest, seen.extends, ""
         if masks:
             digest, extends, chain = _digest(Masked(plain, masks), cursor, before)
-            if goes_on and not extends:  # the journal is damaged
+            if archived and not extends:  # the journal is damaged: the rules decide about all
                 seen = replace(seen, extends=False)
                 return self.screened(seen, cursor, None, is_jsonl=is_jsonl)
         document, in_document = self._document(seen.snapshot.document)
-        everything = (*before.masks, *fresh)
         screening = Screening(
             length=plain.size,
             found=dict(Counter(before.found) + found),
@@ -130,15 +129,18 @@ class Screen:
             plain=seen.digest if masks else "",
             chain=chain,
         )
-        rules = self._rules.version if self._rules else NO_RULES
-        content = Masked(plain, masks) if masks else plain
-        return replace(
-            seen,
-            snapshot=replace(seen.snapshot, content=content, document=document),
-            digest=digest,
-            extends=extends,
-            screened=Screened(self.mode, rules, plain, seen.digest, screening, everything),
+        screened = Screened(
+            mode=self.mode,
+            rules=self._rules.version if self._rules else NO_RULES,
+            plain=plain,
+            plain_digest=seen.digest,
+            screening=screening,
+            archived=archived,
+            find=partial(self._find, plain, 0, is_jsonl=is_jsonl),
         )
+        content = Masked(plain, masks) if masks else plain
+        snapshot = replace(seen.snapshot, content=content, document=document)
+        return replace(seen, snapshot=snapshot, digest=digest, extends=extends, screened=screened)
 
     def _find(
         self, content: Content, start: int, *, is_jsonl: bool
@@ -174,6 +176,46 @@ class Screen:
         content = Held(document)  # one line of JSON
         found, masks = self._find(content, 0, is_jsonl=True)
         return Masked(content, masks).read(0, content.size) if masks else document, found
+
+
+def keeping(look: Look, archived: int, masks: Sequence[Mask]) -> Look:
+    """Return a look of which so many bytes are archived, with these masks.
+
+    The rules decide about the rest. Whether it extends a cursor is to be asked again. Blocks.
+    Raises `Unreadable` where that cannot leave without them.
+    """
+    screened = look.screened or _unscreened(look)
+    plain = screened.plain
+    found, fresh = screened.find()
+    every = (*masks, *behind(fresh, archived))
+    content = Masked(plain, every) if every else plain
+    screening = replace(
+        screened.screening,
+        length=plain.size,
+        found=dict(found),
+        masks=every,
+        plain=screened.plain_digest if every else "",
+        chain="",
+    )
+    return replace(
+        look,
+        snapshot=replace(look.snapshot, content=content),
+        digest=digests(content, [content.size])[0],
+        screened=replace(screened, screening=screening, archived=archived),
+    )
+
+
+def _unscreened(look: Look) -> Screened:
+    """Say of a look what no rules were asked about."""
+    return Screened(
+        mode="off",
+        rules=NO_RULES,
+        plain=look.snapshot.content,
+        plain_digest=look.digest,
+        screening=Screening(0, {}, {}),
+        archived=0,
+        find=lambda: (Counter(), ()),
+    )
 
 
 def _require_finished(seen: Look, now: float) -> None:

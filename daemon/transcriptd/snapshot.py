@@ -18,6 +18,9 @@ from transcriptd.files import open_file, stat_of, wait_out_the_tick
 from transcriptd.model import Cursor, Guard, Session, Snapshot, Stat
 
 if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
     from transcriptd.content import Content
     from transcriptd.model import Mask, Screening
     from transcriptd.sources import Documents, Lines
@@ -29,8 +32,10 @@ _TRIES = 5
 class Screened:
     """What was done about secrets in a look.
 
-    `plain` is the content as the source has it, `plain_digest` its digest. `masks` are what would
-    be masked of all of it if nothing of it were archived without.
+    `plain` is the content as the source has it, `plain_digest` its digest. The first `archived`
+    bytes are as they stand in the archive, whatever the rules say by now. `find` asks those about
+    all of it: how often each finds something, and what would be masked. It blocks, and raises
+    `Unreadable`.
     """
 
     mode: str
@@ -38,7 +43,8 @@ class Screened:
     plain: Content
     plain_digest: str
     screening: Screening
-    masks: tuple[Mask, ...]
+    archived: int
+    find: Callable[[], tuple[Counter[str], tuple[Mask, ...]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,9 @@ class Uploader:
         """
         snapshot = look.snapshot
         standing = self._standing(snapshot.session, cursor)
-        if cursor and standing:
+        # What does not go on is first compared with the archive: no generation begins on the
+        # journal's word alone.
+        if cursor and standing and look.extends:
             actions = plan(
                 cursor,
                 snapshot.records,

@@ -314,6 +314,16 @@ ORDERS: dict[str, list[Callable[[Masking], object]]] = {
         lambda it: it.lose_the_key(("mask", "both"), "stale"),
         lambda it: it.become_quiet_after_a_change(["a"], sealing=False),
     ],
+    "a journal about what was undone, and is done again": [
+        lambda it: it.begin([LONG, "a", f"{ZQ} {YK}"]),
+        lambda it: it.work((True, True)),
+        lambda it: it.back_up_the_journal(),
+        lambda it: it.undo_or_rewrite(2, []),
+        lambda it: it.work((False, False)),
+        lambda it: it.append([f"{ZQ} {YK}", "a"]),
+        lambda it: it.restart_with_other_rules(("mask", "yk"), "stale"),
+        lambda it: it.become_quiet_after_a_change([ZQ, YK], sealing=True),
+    ],
 }
 """What once broke a promise."""
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from transcriptd.content import Held
 from transcriptd.redaction import Rule, RuleSet, Unscannable, in_lines, in_text, masked
-from transcriptd.redaction.escapes import decoded, decoded_unit, plain, plain_unit, walked
-from transcriptd.redaction.lines import LONG, OVERLAP
+from transcriptd.redaction.escapes import decoded, decoded_unit, plain, plain_unit, trimmed, walked
+from transcriptd.redaction.lines import LONG, OVERLAP, _cut
 from transcriptd.redaction.piece import DEPTH, secrets
 from transcriptd.redaction.ruleset import BUILT_IN, _secrets
 from transcriptd.redaction.shapes import base32, mixed
@@ -235,6 +235,7 @@ def test_the_fast_way_to_decode_says_what_the_walk_says(text: str) -> None:
         (rb"\\u0041", rb"\u0041"),
         (rb"\\\u0041", rb"\A"),
         (rb"\u005cn", rb"\n"),
+        (rb"\u0041\u005cu0041", rb"A\u0041"),
         (rb"\n\t\r\b\f\/\"", b'\n\t\r\b\f/"'),
         (rb"\d\x\u12", rb"\d\x\u12"),
         (rb"\ud83d\ude00\u00e9", "😀é".encode()),
@@ -261,6 +262,7 @@ def test_escapes_are_undone_once(text: bytes, says: bytes) -> None:
     "line",
     [
         f'{{"a":"{KEY}',  # torn
+        f'{{"{KEY}":1,"b":"c',
         f'{{"a":"b{{"type":"user","content":"{KEY}"}}',  # torn, and the next line behind it
         f'\0\0\0\0{{"a":"{KEY}"}}',
         f'{{"a":"\ud800 {KEY}"}}',
@@ -369,14 +371,49 @@ def test_how_it_is_read_changes_nothing(seed: int) -> None:
         at += len(line) + 1
 
 
-def test_a_secret_at_any_place_of_a_long_line_is_found() -> None:
-    step = LONG - 2 * OVERLAP
-    for around in (LONG, step, step - OVERLAP, step + OVERLAP, 2 * step):
-        for shift in (-21, -20, -10, -1, 0, 1):
+@pytest.mark.parametrize("what", [KEY, PASSWORD.replace('"', "'")])
+def test_a_secret_at_any_place_of_a_long_line_is_found(what: str) -> None:
+    (secret,) = said(f'{{"x":"{what}"}}'.encode())
+    for around in (LONG, LONG - OVERLAP, LONG - 2 * OVERLAP, 2 * LONG - 3 * OVERLAP):
+        for shift in (-21, -20, -11, -1, 0, 1):
             raw = b'{"x":"' + b"lorem " * (2 * LONG // 6 + 1) + b'"}'
             at = around + shift
-            raw = raw[:at] + b" " + KEY.encode() + b" " + raw[at:]
-            assert said(raw) == [KEY.encode()]
+            raw = raw[:at] + b" " + what.encode() + b" " + raw[at:]
+            assert said(raw) == [secret]
+
+
+@pytest.mark.parametrize("strings", [1, 2, 3])
+def test_keys_of_a_long_line_are_left_alone(strings: int) -> None:
+    text = "lorem " * (LONG // 9)
+    numbers = [7] * (LONG // 3)
+    line = [{KEY: [text] * strings, "n": numbers, f"{KEY}-{at}": KEY} for at in range(4)]
+    raw = json.dumps(line).encode()
+    assert len(raw) > 3 * LONG
+    assert said(raw) == [KEY.encode()] * len(line)
+    assert shape(json.loads(once_masked(raw, places(raw)))) == shape(line)
+
+
+@given(pieces, st.integers(0, 60), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_no_cut_goes_through_an_escape(text: str, at: int, endless: bool) -> None:  # noqa: FBT001 - given by position
+    raw = (b"\\" * 5001 if endless else b"") + text.encode()
+    cut = _cut(raw, min(len(raw), at + 5001 * endless))
+    assert decoded(raw[:cut] + b"!")[:-1] + decoded(raw[cut:]) == decoded(raw) or raw[:cut] == raw
+    assert decoded(raw[:cut] + b"n") == decoded(raw[:cut] + b"!")[:-1] + b"n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((2, 4), (2, 4)),
+        ((0, 9), (0, 6)),  # into the code
+        ((8, 13), (12, 13)),  # out of it
+        ((12, 15), (12, 14)),  # behind the backslash
+        ((15, 17), (16, 17)),
+    ],
+)
+def test_a_part_of_an_escape_is_left_out(before: tuple[int, int], after: tuple[int, int]) -> None:
+    assert trimmed(rb"abcdef\u00e9gh\nij", *before) == after
 
 
 def test_a_long_line_of_backslashes_is_scanned() -> None:

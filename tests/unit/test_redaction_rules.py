@@ -215,6 +215,11 @@ def test_the_users_rules_see_what_is_said(pattern: str, line: str, secret: bytes
     assert found(line.encode(), rules) == [("mine", secret)]
 
 
+def test_what_is_no_secret_may_hold_one() -> None:
+    secret = b"hunter2" * 2
+    assert found(b"TOKEN=$(PASSWORD=" + secret + b" login)") == [("secret-in-environment", secret)]
+
+
 def test_many_rules_of_the_user_are_one_look() -> None:
     rules = RuleSet([Rule(f"mine-{at}", f"acme{at}_[0-9a-f]{{200}}") for at in range(200)])
     secret = "acme77_" + "0f" * 100
