@@ -80,7 +80,7 @@ class Reconciler:
         Raises `Behind`, `Superseded`, `StoreError`, and `Unreadable` where rules cannot look.
         """
         decision = await self._asked(look, cursor, key)
-        kept, screened = _kept(decision, cursor), decision.look.screened
+        kept, screened = _kept(decision), decision.look.screened
         if screened is None or kept >= screened.archived:
             return decision
         # It was looked at as if more of it were archived: about that today's rules decide.
@@ -303,15 +303,15 @@ def _is_lost(found: Survey, cursor: Cursor) -> bool:
     return cursor.generation > found.closed and not is_there
 
 
-def _kept(decision: Decision, before: Cursor | None) -> int:
+def _kept(decision: Decision) -> int:
     """Return how many bytes of the source stay in the archive as they stand there."""
-    cursors = [cursor for cursor in (decision.cursor, before) if cursor]
-    used = max((decision.standing.used, *(cursor.generation for cursor in cursors)))
+    cursor = decision.cursor
+    used = max(decision.standing.used, cursor.generation if cursor else -1)
     bases = (action for action in decision.actions if isinstance(action, PutBase))
     if any(base.generation > used for base in bases):
         return 0  # a new generation, or the first one
     archived = decision.look.screened.archived if decision.look.screened else 0
-    return decision.cursor.length if decision.cursor else archived
+    return cursor.length if cursor else archived
 
 
 def _is_all(found: Survey, cursor: Cursor) -> bool:

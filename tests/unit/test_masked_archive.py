@@ -244,6 +244,22 @@ async def test_nothing_leaves_while_the_rules_cannot_look(tmp_path: Path) -> Non
         assert not machine.store.objects
 
 
+async def test_beside_another_writers_history_all_is_masked_also_what_was_in_the_open(
+    tmp_path: Path,
+) -> None:
+    theirs = Bucket()
+    async with Machine(tmp_path, theirs, name="m2", writer="f" * 12) as other:
+        await archive(other, "theirs")
+    async with Machine(tmp_path, Bucket(), screen=Screen("report", FIRST)) as machine:
+        await archive(machine, SECRET)
+        machine.store = machine.reader(theirs)
+        await with_rules(machine, FIRST)
+        await machine.turn(machine.save(said(SECRET, "more")))
+        assert machine.record().state is State.CONFLICT
+        assert await machine.content(cursor_of(machine).key) == masked(HIDDEN, "more")
+        assert SECRET.encode() not in everything(machine)
+
+
 async def test_without_rules_nothing_is_asked_and_nothing_is_noted(tmp_path: Path) -> None:
     async with Machine(tmp_path, Bucket(), screen=Screen("off", FIRST)) as machine:
         assert await archive(machine, SECRET) == masked(SECRET)
