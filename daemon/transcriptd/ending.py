@@ -14,13 +14,13 @@ from transcriptd.logs import get_logger
 from transcriptd.mirror import seconds_until_quiet
 from transcriptd.model import NO_DOCUMENT, State
 from transcriptd.pool import SETTLED_S
-from transcriptd.rows import because
+from transcriptd.rows import UNFINISHED, because
 from transcriptd.sealing import seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transcriptd.errors import Unreadable
+    from transcriptd.errors import Unreadable, Unsettled
     from transcriptd.gate import Gate
     from transcriptd.journal import Journal
     from transcriptd.model import Cursor, Session, Stat
@@ -78,6 +78,8 @@ class Ending:
         else:
             state, (reason, message) = State.CURRENT, _remark(seen)
         self._status.set(session, state, reason, message)
+        if seen.begins_anew:
+            log.warning("stream.begun_anew", session=session.id, reason=reason, hint=message)
         screening = seen.screened.screening if seen.screened else None
         known = before and (before.stat, before.state, before.guard)
         is_same = known == (stat, state, seen.guard)
@@ -103,6 +105,12 @@ class Ending:
             return _soonest(SETTLED_S if cursor.tail_length else None, left)
         has_document = cursor.document_digest not in {"", NO_DOCUMENT}
         return _soonest(SETTLED_S if has_document else _FIRST_DOCUMENT_S, left)
+
+    async def unsettled(self, turn: Turn, before: Record | None, error: Unsettled) -> float:
+        """Say that a file is being written, and is looked at again once it is not."""
+        self._status.set(turn.session, State.PENDING, error.reason, str(error))
+        left = await self._keep_up(turn, before)
+        return min(error.seconds, left or error.seconds)
 
     async def quarantined(
         self, turn: Turn, before: Record | None, stat: Stat | None, error: Unreadable
@@ -191,7 +199,7 @@ def _remark(seen: Look) -> tuple[str, str]:
         )
         return "redaction_key_lost", message
     if seen.is_unfinished and seen.unfinished_s is None:
-        return "unfinished_line", "its last line has no end yet; with masks it waits for that"
+        return UNFINISHED, "its last line has no end yet; with masks it waits for that"
     return "", ""
 
 

@@ -105,12 +105,17 @@ class Rewritten(Changing):
     """A file is no longer what it was known as, where nothing but reading all of it told so."""
 
 
-class Unsettled(Changing):
-    """A file is being written anew; it is to be looked at again in `seconds`, not sooner."""
+UNFINISHED_TEXT = "unfinished_text"
+"""The reason where a text may still be written, so that a secret may be half there."""
 
-    def __init__(self, message: str, *, seconds: float) -> None:
+
+class Unsettled(Changing):
+    """A file is being written; it is to be looked at again in `seconds`, not sooner."""
+
+    def __init__(self, message: str, *, seconds: float, reason: str = "moved_on") -> None:
         super().__init__(message)
         self.seconds = seconds
+        self.reason = reason
 
 
 class Vanished(SourceError):

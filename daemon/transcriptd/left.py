@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from transcriptd.errors import UNFINISHED_TEXT
 from transcriptd.model import State
 from transcriptd.status import Standing
 
@@ -37,9 +38,14 @@ def what_is_left(
 ) -> tuple[dict[str, str], ...]:
     """Name what is not archived, with the reason; changes younger than `for_s` do not count."""
     left: dict[Session, Standing] = dict.fromkeys(pool.waiting(for_s=for_s), _WAITS)
-    left |= {s: each for s, each in status.sessions.items() if each.state is State.QUARANTINED}
+    left |= {s: each for s, each in status.sessions.items() if _stays(each)}
     roots = ((root, why) for scan in scans for root, why in scan.unreadable.items())
     return (*_unreadable(roots), *(_row(s, status.sessions.get(s, e)) for s, e in left.items()))
+
+
+def _stays(standing: Standing) -> bool:
+    """Whether a session waits for something that is not ours to do."""
+    return standing.state is State.QUARANTINED or standing.reason == UNFINISHED_TEXT
 
 
 def _unreadable(roots: Iterator[tuple[Path, str]]) -> Iterator[dict[str, str]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from transcriptd.compare import open_segment
 from transcriptd.digest import digests
+from transcriptd.masks import Likeness
 from transcriptd.model import Mask
 from transcriptd.screen import keeping
 
@@ -55,25 +56,31 @@ class Remask:
             is_foreign = bool(said) and not (self._secret and self._secret.knows(said))
             return replace(look, begins_anew=is_foreign and ours != meta.digest)
         there = await self._differences(key, head, found, content)
+        if there is None:
+            return look
         return await asyncio.to_thread(keeping, look, there.end, there.masks)
 
     async def _differences(
         self, key: str, head: Head, found: Survey, content: Content
-    ) -> _Differences:
-        """Read what is archived, as far as it provably came from this source."""
+    ) -> _Differences | None:
+        """Read what is archived, as far as it provably came from this source.
+
+        `None` where the base differs by more than masks: it is damaged.
+        """
         there = _Differences(content)
         async with self._store.read(key, etag=head.etag) as reading:
-            await there.take(reading.chunks)
+            if not await there.take(reading.chunks):
+                return None
         segments = [each for each in found.chain.content if each.end <= content.size]
         ends = [segment.end for segment in segments]
         plain = await asyncio.to_thread(digests, content, ends)
         for segment, digest in zip(segments, plain, strict=True):
             masks = len(there.masks)
             async with open_segment(self._store, segment) as (meta, chunks):
-                await there.take(chunks)
+                alike = await there.take(chunks)
             # Where nothing is said of what it was made of, it has to be that itself.
             proven = meta is not None and self._proves(meta.redaction, digest)
-            if not proven and len(there.masks) > masks:
+            if not alike or (not proven and len(there.masks) > masks):
                 there.masks[masks:], there.end = [], segment.start
                 break
         return there
@@ -93,12 +100,16 @@ class _Differences:
         self.end = 0
         self.masks: list[Mask] = []
 
-    async def take(self, chunks: AsyncIterable[bytes]) -> None:
-        async for chunk in chunks:
+    async def take(self, chunks: AsyncIterable[bytes]) -> bool:
+        """Go on with what comes; returns whether it differs by masks alone."""
+        likeness, alike = Likeness(), True
+        async for chunk in chunks:  # to its end: it has to be whole
             ours = await asyncio.to_thread(self._content.read, self.end, self.end + len(chunk))
-            if ours != chunk:
-                self.masks += _spans(self.end, ours, chunk)
+            alike = alike and await asyncio.to_thread(likeness.goes_on, ours, chunk)
+            if alike and ours != chunk:
+                self.masks += await asyncio.to_thread(_spans, self.end, ours, chunk)
             self.end += len(chunk)
+        return alike and likeness.ends()
 
 
 def _spans(at: int, ours: bytes, archived: bytes) -> list[Mask]:
@@ -116,8 +127,7 @@ def _spans(at: int, ours: bytes, archived: bytes) -> list[Mask]:
 
 
 def _mask(start: int, text: bytes) -> Mask:
-    # What is no mask is damage, which its digest shows.
-    return Mask(start, text.decode("ascii", "replace").replace("\ufffd", "?"))
+    return Mask(start, text.decode("ascii"))
 
 
 def _both(content: Content, plain: Content, length: int) -> tuple[str, str]:

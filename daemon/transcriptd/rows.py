@@ -71,6 +71,10 @@ ARCHIVED = (State.CURRENT, State.CONFLICT, State.BEHIND)
 """The states in which all that stood in a file is archived, if the file is still the same."""
 
 
+UNFINISHED = "unfinished_line"
+"""The reason where a last line without its end has to wait for that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is known of one session.
@@ -94,6 +98,8 @@ class Record:
         """Whether all that stood in its file is archived; what is not finished yet is not."""
         if self.state is State.SOURCE_GONE:
             return self.cursor is not None
+        if self.reason == UNFINISHED:
+            return False
         return self.state in ARCHIVED and self.stat is not None
 
 

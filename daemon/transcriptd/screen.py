@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from transcriptd.content import BLOCK, Held
 from transcriptd.damage import is_json
 from transcriptd.digest import EMPTY, digests, digests_from
-from transcriptd.errors import Unreadable, Unsettled
+from transcriptd.errors import UNFINISHED_TEXT, Unreadable, Unsettled
 from transcriptd.layout import MASKED, NO_RULES
 from transcriptd.masks import Masked, behind
 from transcriptd.mirror import QUIET_S, look_at, seconds_until_quiet
@@ -75,6 +75,7 @@ class Screen:
         """
         known = known if cursor and known and known.length == cursor.length else None
         is_jsonl = not isinstance(source, Tree) or source.is_jsonl(session)
+        grows = not isinstance(source, Tree) or source.has_lines(session)
         seen = look_at(
             source,
             session,
@@ -83,10 +84,10 @@ class Screen:
             guard,
             max_bytes=max_bytes,
             with_document=with_document,
-            whole_lines=self.mode == MASKED and is_jsonl,
+            whole_lines=self.mode == MASKED and grows,
             clock=clock,
         )
-        if self.mode == MASKED and not is_jsonl:
+        if self.mode == MASKED and not grows:
             _require_finished(seen, clock())
         return self.screened(seen, cursor, known, is_jsonl=is_jsonl)
 
@@ -115,7 +116,7 @@ class Screen:
         kept = known.masks if known and archived else ()
         masks = (*kept, *behind(fresh, archived))
         digest, extends, chain = seen.digest, seen.extends, ""
-        if masks:
+        if masks or (known and known.masks):
             digest, extends, chain = _digest(Masked(plain, masks), cursor, before)
             if archived and not extends:  # the journal is damaged: the rules decide about all
                 seen = replace(seen, extends=False)
@@ -145,11 +146,18 @@ class Screen:
     def _find(
         self, content: Content, start: int, *, is_jsonl: bool
     ) -> tuple[Counter[str], tuple[Mask, ...]]:
-        """Return how often each rule finds something from `start` on, and what would be masked."""
+        """Return how often each rule finds something from `start` on, and what would be masked.
+
+        A line that begins before `start` is looked at from its beginning.
+        """
         found: Counter[str] = Counter()
         masks: list[Mask] = []
+        content = _Recent(content)
+        first = _start_of_line(content, start) if is_jsonl else start
         try:
-            for each in self._findings(content, start, is_jsonl=is_jsonl):
+            for each in self._findings(content, first, is_jsonl=is_jsonl):
+                if each.end <= start:
+                    continue
                 found[each.rule] += 1
                 if self.mode == MASKED:
                     text = masked(each.rule, content.read(each.start, each.end))
@@ -219,12 +227,46 @@ def _unscreened(look: Look) -> Screened:
 
 
 def _require_finished(seen: Look, now: float) -> None:
-    """Raise `Unsettled` for a text that may still be written: a secret may be half there."""
+    """Raise `Unsettled` for what may still be written: a secret may be half there."""
     content, waits_s = seen.snapshot.content, seconds_until_quiet(seen.snapshot.stat, now)
-    if waits_s is None or (content.size <= BLOCK and is_json(content.read(0, content.size))):
+    if waits_s is None or content.read(max(0, content.size - 1), content.size) == b"\n":
+        return
+    if content.size <= BLOCK and is_json(content.read(0, content.size)):
         return
     message = f"with masks it waits until nothing has come for {QUIET_S:.0f} seconds"
-    raise Unsettled(message, seconds=waits_s)
+    raise Unsettled(message, seconds=waits_s, reason=UNFINISHED_TEXT)
+
+
+def _start_of_line(content: Content, at: int) -> int:
+    """Return where the line begins that byte `at` belongs to."""
+    end = at
+    while end:
+        start = (end - 1) // BLOCK * BLOCK
+        found = content.read(start, end).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+class _Recent:
+    """A content that keeps the piece that was read last: what is found there is read once more."""
+
+    def __init__(self, content: Content) -> None:
+        self._content = content
+        self._start = 0
+        self._piece = b""
+
+    @property
+    def size(self) -> int:
+        return self._content.size
+
+    def read(self, start: int, end: int) -> bytes:
+        first, last = start - self._start, end - self._start
+        if not 0 <= first <= last <= len(self._piece):
+            self._start, self._piece = start, self._content.read(start, end)
+            return self._piece
+        return self._piece[first:last]
 
 
 def _digest(content: Content, cursor: Cursor | None, before: Screening) -> tuple[str, bool, str]:

@@ -124,8 +124,7 @@ class Worker:
             await self._journal.doubt(turn.session)
             raise
         except Unsettled as error:
-            self._status.set(turn.session, State.PENDING, "moved_on", str(error))
-            return error.seconds
+            return await self._ending.unsettled(turn, before, error)
         except Unreadable as error:
             return await self._ending.quarantined(turn, before, stat, error)
         except Vanished:

@@ -97,7 +97,8 @@ async def test_a_secret_that_comes_in_two_writes_never_leaves(home: Home, server
                 write(path, whole[name][: cut[name]])
                 os.utime(path, (1, 1))  # long ago: nobody is about to finish the line
             output = Claude(home.path).keeps("t.txt", text[: text.index(half) + HALF])
-            assert (await daemon.sync(seal=True)).is_ok
+            (left,) = (await daemon.sync(seal=True)).json()["left"]
+            assert (left["path"], left["reason"]) == (str(output), "unfinished_text")
             found = {name: mirrored(kept, names[name]) for name in names}
             assert found == dict.fromkeys(names, begun)
             told = {each["source"]: each["reason"] for each in (await daemon.status())["sessions"]}

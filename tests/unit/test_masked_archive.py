@@ -11,12 +11,16 @@ import pytest
 from tests import documents
 from tests.machine import Machine
 from tests.memory_store import Bucket
-from transcriptd.content import BLOCK
+from transcriptd.content import BLOCK, Held
 from transcriptd.digest import digest
+from transcriptd.errors import Unsettled
+from transcriptd.masks import Masked
 from transcriptd.model import Cursor, Session, Snapshot, Stat, State
 from transcriptd.redaction import Rule, RuleSet
+from transcriptd.remask import _Differences
 from transcriptd.screen import Screen
 from transcriptd.snapshot import Look
+from transcriptd.tree import Tree
 from transcriptd.write import Sizes
 
 if TYPE_CHECKING:
@@ -349,3 +353,81 @@ def test_an_append_to_a_long_masked_stream_reads_its_end_alone() -> None:
     assert again.extends
     assert again.digest == seen(data + line, None, None)[0].digest
     assert read_bytes < 3 * BLOCK < len(data)
+
+
+def look_of(data: bytes, *, extends: bool = True) -> Look:
+    """Look at what a source has, and at nothing that is archived."""
+    session = Session("claude", "s", "/", "s.jsonl")
+    snapshot = Snapshot(session, Stat(len(data), 0, 0, 0, 0), Held(data), data.count(b"\n"))
+    return Look(snapshot, digest(data), extends=extends)
+
+
+def cursor_at(look: Look) -> Cursor:
+    return Cursor(KEY, 0, 1, look.snapshot.content.size, look.digest, "", "")
+
+
+def content_of(look: Look) -> bytes:
+    return look.snapshot.content.read(0, look.snapshot.content.size)
+
+
+def test_a_line_that_was_begun_in_the_open_is_finished_masked() -> None:
+    line = b'{"t":"%s"}\n' % SECRET.encode()
+    begun = Screen("report", FIRST).screened(look_of(line[:12]), None)
+    assert begun.screened
+    found = Screen("mask", FIRST).screened(
+        look_of(line), cursor_at(begun), begun.screened.screening
+    )
+    assert content_of(found) == line[:12] + b"*" * (len(SECRET) - 6) + b'"}\n'
+    assert found.extends
+
+
+def test_a_file_that_holds_what_is_archived_of_it_masks_and_all_goes_on() -> None:
+    line = b'{"t":"%s"}\n' % SECRET.encode()
+    screen = Screen("mask", FIRST)
+    archived = screen.screened(look_of(line), None)
+    assert archived.screened
+    restored = look_of(content_of(archived), extends=False)  # it is not what the source was
+    again = screen.screened(restored, cursor_at(archived), archived.screened.screening)
+    assert again.extends
+
+
+async def test_what_differs_from_the_source_by_more_than_masks_is_damage_and_no_mask() -> None:
+    ours = b'{"t":"%s","u":"important"}\n' % SECRET.encode()
+    archived = ours.replace(SECRET.encode(), HIDDEN.encode())
+
+    async def pieces(data: bytes) -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 7):
+            yield data[at : at + 7]
+
+    well, damaged = _Differences(Held(ours)), _Differences(Held(ours))
+    assert await well.take(pieces(archived))
+    assert Masked(Held(ours), well.masks).read(0, len(ours)) == archived
+    assert not await damaged.take(pieces(archived.replace(b"important", b"impXrtant")))
+
+
+class Moved(Tree):
+    """An agent that renames what it has finished."""
+
+    name = "moved"
+
+    def mirrors(self, path: str) -> bool:
+        return ".jsonl" in path
+
+
+@pytest.mark.parametrize("age", [0.0, 3600.0])
+def test_what_grows_no_more_is_taken_whole_once_it_is_quiet(tmp_path: Path, age: float) -> None:
+    path = tmp_path / "s.jsonl.migrated"
+    path.write_bytes(b'{"a":1}\n{"b":"%s"}' % SECRET.encode())
+    source, later = Moved([tmp_path]), path.stat().st_ctime + age
+    session = source.session(tmp_path, path.name)
+    assert session
+
+    def look() -> Look:
+        screen = Screen("mask", FIRST)
+        return screen.look(source, session, None, max_bytes=BLOCK, clock=lambda: later)
+
+    if not age:
+        with pytest.raises(Unsettled, match="30 seconds"):
+            look()
+    else:
+        assert content_of(look()) == b'{"a":1}\n{"b":"%s"}' % HIDDEN.encode()

@@ -472,3 +472,10 @@ def test_the_sample_transcripts_hold_no_secret() -> None:
             raw = path.read_bytes()
             assert places(raw) == [], path
             assert list(in_text(RULES, Held(raw), 0, len(raw))) == [], path
+
+
+def test_a_match_that_is_longer_than_what_is_looked_at_at_once_cannot_be_scanned() -> None:
+    rules = RuleSet([Rule("blob", "blob-[a-z]+")])
+    line = b'{"x":"blob-' + b"a" * (2 << 20) + b'"}\n'
+    with pytest.raises(Unscannable, match="a match of more than"):
+        list(in_lines(rules, Held(line), 0, len(line)))

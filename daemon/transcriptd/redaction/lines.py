@@ -2,7 +2,7 @@
 
 Lines are read many at a time; where no rule may match in any of them, that is all. A line above
 `LONG` bytes is looked at in windows that overlap by twice `OVERLAP`, cut at places that its bytes
-tell: a match up to that length is seen whole, a longer one as far as its window goes.
+tell: a match up to that length is seen whole, with a longer one it cannot be scanned.
 """
 
 from __future__ import annotations
@@ -93,11 +93,13 @@ def _in_long(
         core_end = len(raw) if last else _cut(raw, len(raw) - OVERLAP)
         if rules.may_match(raw):
             piece = Piece(raw, begins_in_string=in_string, begins=left == at, ends=last)
-            found = (
+            found = [
                 (left + start, left + until, rank)
                 for start, until, rank in secrets(rules, piece)
                 if start < core_end and until > core - left
-            )
+            ]
+            if not last and any(until >= left + len(raw) for _, until, _ in found):
+                raise Unscannable(f"a match of more than {OVERLAP} bytes")
             held = joined((*held, *found))
         if last:
             yield from _named(rules, held)
