@@ -47,9 +47,15 @@ def servers() -> Iterator[Pool]:
         yield pool
 
 
-@pytest.fixture(scope="session", params=_over_both("swift", "ministack"))
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(("swift", False), id="swift"),
+        pytest.param(("ministack", True), id="tls"),
+    ],
+)
 def s3_server(request: pytest.FixtureRequest, servers: Pool) -> Server:
-    """The servers that pip installs: the strict one and the one with conditional writes."""
+    """The servers that pip installs: the strict one, and over TLS the one with conditions."""
     return _served(servers, request.param)
 
 

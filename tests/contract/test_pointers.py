@@ -35,9 +35,7 @@ if TYPE_CHECKING:
     from transcriptd.stores import Store
 
 LOCAL = "local"
-SERVERS = tuple(
-    f"{name}-{scheme}" for name in ("swift", "ministack") for scheme in ("http", "https")
-)
+SERVERS = ("swift-http", "ministack-https")
 OLD, NEW = b'{"n":1}\n{"n":2}\n', b'{"n":1}\n{"n":3}\n{"n":4}\n'
 
 

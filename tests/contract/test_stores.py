@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transcriptd.stores import Condition, Head, Piece, Store
 
 LOCAL, MEMORY = "local", "memory"
-PLACES = (LOCAL, MEMORY, *(f"{name}-http" for name in NAMES), "swift-https", "ministack-https")
+PLACES = (LOCAL, MEMORY, *(f"{name}-http" for name in NAMES), "swift-https")
 META = {"td-format": "1", "td-generation": "0", "td-digest": "ab" * 32, "td-writer": "m.0f"}
 ODD_KEYS = (
     "plain/history.jsonl",
@@ -180,7 +180,7 @@ async def test_a_listing_of_a_part_of_a_name_gives_what_begins_with_it(
     assert await _keys(store, f"{prefix}none/") == []
 
 
-@pytest.mark.parametrize("place", [LOCAL, "moto-http", "ministack-http"])
+@pytest.mark.parametrize("place", [LOCAL, "moto-http", "minio-http"])
 async def test_a_listing_goes_on_behind_its_first_page(store: Store, prefix: str) -> None:
     keys = [f"{prefix}{number:05}" for number in range(MANY)]
     for start in range(0, MANY, 64):
@@ -488,7 +488,7 @@ async def test_many_objects_are_removed_at_once(store: Store, prefix: str) -> No
     assert await _keys(store, prefix) == [f"{prefix}s/history.jsonl"]
 
 
-@pytest.mark.parametrize("place", [LOCAL, MEMORY, "moto-http", "ministack-http"])
+@pytest.mark.parametrize("place", [LOCAL, MEMORY, "moto-http", "minio-http"])
 async def test_more_objects_are_removed_than_go_into_one_request(store: Store, prefix: str) -> None:
     keys = [f"{prefix}.tail/s/{number:06}.jsonl" for number in range(MANY)]
     for start in range(0, MANY, 64):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tests.fault.archives import Archive
     from tests.home import Home
 
-STEPS = ("staged", "uploaded", "committed", "preserved")
+STEPS = ("uploaded", "committed", "preserved")
 MIRRORS = rf"^{RAW}|{SEGMENT}"
 SECRETS = [secret(number) for number in range(4)]
 PLANTED = [f'{{"type":"user","content":"{each}"}}\n' for each in SECRETS]

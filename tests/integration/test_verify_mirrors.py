@@ -129,12 +129,10 @@ def what(line: dict[str, Any]) -> list[str]:
     return [finding["what"] for finding in line["findings"]]
 
 
-@pytest.mark.parametrize("place", ["local", "s3"])
 def test_mirrors_of_every_kind_are_well_with_a_journal_and_without(
-    home: Home, server: Server, place: str
+    home: Home, server: Server
 ) -> None:
-    if place == "s3":
-        home.use(server)
+    home.use(server)
     every_kind(home)
     sync(home)
     for journal in ("kept", "lost"):

@@ -655,4 +655,4 @@ def _damaged(content: bytes) -> int:
 
 
 TestBesideAModel = Beside.TestCase
-TestBesideAModel.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestBesideAModel.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)

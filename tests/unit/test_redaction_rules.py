@@ -142,10 +142,10 @@ def test_no_text_makes_a_rule_slow(rule: Rule) -> None:
     """Repeated examples, and repeated beginnings of them, cost a bounded time for each byte."""
     for text in rule.true[:2]:
         for part in (text, text[: len(text) // 2], text[:12], text[-12:]):
-            raw = (part.encode() * (1 + (128 << 10) // len(part)))[: 128 << 10]
+            raw = (part.encode() * (1 + (32 << 10) // len(part)))[: 32 << 10]
             begun = time.thread_time()
             found_as_text(raw)
-            assert time.thread_time() - begun < 4
+            assert time.thread_time() - begun < 2
 
 
 def test_rules_have_names_and_examples() -> None:

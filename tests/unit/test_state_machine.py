@@ -338,7 +338,7 @@ def is_expected(error: BaseException) -> bool:
 
 TestArchiving = Archiving.TestCase
 TestArchiving.settings = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,  # found by chance elsewhere, not where it would stop somebody's work
