@@ -58,6 +58,17 @@ class Records:
         return self.feeds + (not self.ends_a_line)
 
 
+def end_of_lines(content: Content, end: int) -> int:
+    """Return where the last line feed within the first `end` bytes ends, 0 for none. Blocks."""
+    while end:
+        start = (end - 1) // BLOCK * BLOCK
+        found = content.read(start, end).rfind(_LINE_FEED)
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
 def count_lines(content: Content, end: int) -> int:
     """Return how many records the first `end` bytes are. Blocks."""
     records = Records()

@@ -164,9 +164,7 @@ class Journal(Known):
         `is_verified`: all of that state was read; otherwise it waits for the scrub. Without a
         `screening` the one before stays: it is about what is archived, not about the file.
         """
-        said = encode(asdict(guard)) if guard else None
         damaged = guard.damaged if guard else None
-        screened = encode(asdict(screening)) if screening else None
         counts = Counter(screening.found) + Counter(screening.in_document) if screening else None
         found, findings = (None, None) if counts is None else (encode(counts), counts.total())
         values = (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, stat.device) if stat else (
@@ -174,6 +172,9 @@ class Journal(Known):
         )  # fmt: skip
 
         def write(connection: sqlite3.Connection) -> None:
+            # Here, in the journal's thread: there may be very many masks.
+            said = encode(asdict(guard)) if guard else None
+            screened = encode(asdict(screening)) if screening else None
             ensure_row(connection, session)
             connection.execute(
                 "UPDATE sessions SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ?, device = ?,"

@@ -55,7 +55,7 @@ class Masked:
         return bytes(masked)
 
 
-def before(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
+def within(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
     """Return what of some masks is within the first `length` bytes."""
     return tuple(
         mask._replace(text=mask.text[: length - mask.start])
@@ -64,7 +64,7 @@ def before(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
     )
 
 
-def behind(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
+def beyond(masks: Iterable[Mask], length: int) -> tuple[Mask, ...]:
     """Return what of some masks is behind the first `length` bytes; a cut one has no name."""
     return tuple(
         mask if mask.start >= length else Mask(length, "*" * (end - length))

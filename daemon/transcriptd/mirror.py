@@ -1,10 +1,10 @@
 """What stands of a mirrored file beside what is archived of it, without reading all of it.
 
 A file that is written to is cut behind its last line feed; a line without one counts once nothing
-has come for 30 seconds. That it still begins with what is archived is told by guards (its inode,
-its first 64 KiB, the block before the cursor); where they do not tell, all of it is read. What they
-may miss, a rewrite further back, is found by the scrub. Runs in a thread; knows neither the store
-nor the journal.
+has come for 30 seconds (never, where only whole lines may leave). That it still begins with what is
+archived is told by guards (its inode, its first 64 KiB, the block before the cursor); where they do
+not tell, all of it is read. What they may miss, a rewrite further back, is found by the scrub. Runs
+in a thread; knows neither the store nor the journal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from transcriptd import snapshot
 from transcriptd.blocks import Blocks, measure
-from transcriptd.content import BLOCK
+from transcriptd.content import BLOCK, end_of_lines
 from transcriptd.damage import Damage
 from transcriptd.digest import EMPTY
 from transcriptd.errors import Unsettled
@@ -85,7 +85,7 @@ class _Mirrored:
     ) -> Look:
         waits_s = seconds_until_quiet(self._stat, now) if self._has_lines else None
         is_cut = waits_s is not None or whole_lines
-        end = self._end_of_lines() if is_cut else self._raw.size
+        end = end_of_lines(self._raw, self._raw.size) if is_cut else self._raw.size
         seen = self._resumed(cursor, guard, end) if cursor and guard else None
         seen = seen or self._read_whole(cursor, end)
         if not seen.extends and not end and waits_s is not None:
@@ -149,16 +149,6 @@ class _Mirrored:
         records = mark.feeds + (not mark.ends_a_line)
         snapshot = Snapshot(self._session, self._stat, content, records)
         return Look(snapshot, mark.digest, extends, guard, is_verified)
-
-    def _end_of_lines(self) -> int:
-        end = self._raw.size
-        while end:
-            start = (end - 1) // BLOCK * BLOCK
-            found = self._raw.read(start, end).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            end = start
-        return 0
 
 
 def _head(content: Content, size: int = HEAD) -> str:

@@ -19,7 +19,7 @@ from transcriptd.digest import digests
 from transcriptd.errors import AccessDenied, Behind, Superseded
 from transcriptd.layout import SegmentMeta, conflict_key
 from transcriptd.logs import get_logger
-from transcriptd.masks import before
+from transcriptd.masks import within
 from transcriptd.plan import (
     SMALL,
     Claimant,
@@ -84,7 +84,7 @@ class Reconciler:
         if screened is None or kept >= screened.archived:
             return decision
         # It was looked at as if more of it were archived: about that today's rules decide.
-        masks = before(screened.screening.masks, kept)
+        masks = within(screened.screening.masks, kept)
         return replace(decision, look=await asyncio.to_thread(keeping, decision.look, kept, masks))
 
     async def _asked(self, look: Look, cursor: Cursor | None, key: str) -> Decision:

@@ -38,7 +38,8 @@ class Remask:
     async def as_archived(self, look: Look, key: str, found: Survey) -> Look:
         """Return the look with the masks that stand in the archive, where they are not its own.
 
-        Raises `StoreError`, and `Superseded` where the archive changes meanwhile.
+        Raises `StoreError`, `Superseded` where the archive changes meanwhile, and `Unreadable`
+        where the rules cannot look at the rest.
         """
         head, meta, screened = found.head, found.meta, look.screened
         masks = screened.screening.masks if screened else ()

@@ -13,12 +13,12 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Literal
 
-from transcriptd.content import BLOCK, Held
+from transcriptd.content import BLOCK, Held, end_of_lines
 from transcriptd.damage import is_json
 from transcriptd.digest import EMPTY, digests, digests_from
 from transcriptd.errors import UNFINISHED_TEXT, Unreadable, Unsettled
 from transcriptd.layout import MASKED, NO_RULES
-from transcriptd.masks import Masked, behind
+from transcriptd.masks import Masked, beyond
 from transcriptd.mirror import QUIET_S, look_at, seconds_until_quiet
 from transcriptd.model import Mask, Screening
 from transcriptd.redaction import Unscannable, in_lines, in_text, masked
@@ -39,6 +39,7 @@ Mode = Literal["off", "report", "mask"]
 MOST_OF_A_TEXT = 64 << 20
 """Up to so many bytes a file that is no lines is looked at, whole each time that it changes."""
 
+_AHEAD = 1 << 20
 UNSCANNABLE = "unscannable"
 """What is counted, instead of a rule, where the rules could not look."""
 
@@ -114,7 +115,7 @@ class Screen:
         before = known if known and goes_on else Screening(0, {}, {})
         found, fresh = self._find(plain, before.length, is_jsonl=is_jsonl)
         kept = known.masks if known and archived else ()
-        masks = (*kept, *behind(fresh, archived))
+        masks = (*kept, *beyond(fresh, archived))
         digest, extends, chain = seen.digest, seen.extends, ""
         if masks or (known and known.masks):
             digest, extends, chain = _digest(Masked(plain, masks), cursor, before)
@@ -153,7 +154,11 @@ class Screen:
         found: Counter[str] = Counter()
         masks: list[Mask] = []
         content = _Recent(content)
-        first = _start_of_line(content, start) if is_jsonl else start
+        first = start
+        if is_jsonl and start:
+            # What follows is read with the byte before it: of an append that is the only read.
+            ahead = content.read(start - 1, min(start + _AHEAD, content.size))
+            first = start if ahead.startswith(b"\n") else end_of_lines(content, start)
         try:
             for each in self._findings(content, first, is_jsonl=is_jsonl):
                 if each.end <= start:
@@ -195,7 +200,7 @@ def keeping(look: Look, archived: int, masks: Sequence[Mask]) -> Look:
     screened = look.screened or _unscreened(look)
     plain = screened.plain
     found, fresh = screened.find()
-    every = (*masks, *behind(fresh, archived))
+    every = (*masks, *beyond(fresh, archived))
     content = Masked(plain, every) if every else plain
     screening = replace(
         screened.screening,
@@ -235,18 +240,6 @@ def _require_finished(seen: Look, now: float) -> None:
         return
     message = f"with masks it waits until nothing has come for {QUIET_S:.0f} seconds"
     raise Unsettled(message, seconds=waits_s, reason=UNFINISHED_TEXT)
-
-
-def _start_of_line(content: Content, at: int) -> int:
-    """Return where the line begins that byte `at` belongs to."""
-    end = at
-    while end:
-        start = (end - 1) // BLOCK * BLOCK
-        found = content.read(start, end).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0
 
 
 class _Recent:

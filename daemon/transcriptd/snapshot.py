@@ -54,7 +54,8 @@ class Look:
     `digest` is that of the whole content; `extends` says whether the content begins with all that
     the cursor holds (true where nothing is archived yet). `is_verified`: all of it was read, not
     only what `guard` does not vouch for. `is_unfinished`: behind the content there is a line
-    without its end; it counts in `unfinished_s` seconds, if nothing comes meanwhile. `origin` is
+    without its end; it counts in `unfinished_s` seconds, if nothing comes meanwhile (`None`: not
+    without its end). `origin` is
     the stream that the session had under a former name, where the content begins with all of it.
     `screened` is what the rules say, where there are any: `digest` and `extends` are about what
     they leave. `begins_anew`: the archive was masked by other rules, and with another key.

@@ -101,7 +101,8 @@ class Uploader:
         """Archive a snapshot and return where its stream stands then.
 
         `None` where there was nothing to archive. The look has the masks that stand in the archive,
-        where those were not known. Raises `Behind`, `Superseded` and `StoreError`.
+        where those were not known. Raises `Behind`, `Superseded`, `StoreError`, and `Unreadable`
+        where rules cannot look.
         """
         snapshot = look.snapshot
         standing = self._standing(snapshot.session, cursor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ from transcriptd.mirror import QUIET_S
 from transcriptd.model import Cursor, Session, Snapshot, Stat, State
 from transcriptd.redaction import Rule, RuleSet
 from transcriptd.remask import _Differences
+from transcriptd.rows import Record
 from transcriptd.screen import Screen
 from transcriptd.snapshot import Look
 from transcriptd.tree import Tree
@@ -263,6 +265,54 @@ async def test_beside_another_writers_history_all_is_masked_also_what_was_in_the
         assert machine.record().state is State.CONFLICT
         assert await machine.content(cursor_of(machine).key) == masked(HIDDEN, "more")
         assert SECRET.encode() not in everything(machine)
+
+
+async def test_a_finished_generation_says_that_its_tail_is_masked(tmp_path: Path) -> None:
+    sizes = Sizes(small=1)
+    async with Machine(tmp_path, Bucket(), screen=Screen("report", FIRST), sizes=sizes) as machine:
+        await archive(machine, "one")
+        await with_rules(machine, FIRST)
+        await archive(machine, "one", SECRET)  # in the tail
+        await archive(machine, "two")
+        kept = machine.store.objects["history/.generations/s/history.jsonl/000000.jsonl"]
+        assert kept.metadata["td-redaction"] == "mask"
+
+
+async def test_what_waits_for_its_project_is_asked_again_though_its_file_stays(
+    machine: Machine,
+) -> None:
+    session = machine.save(said("hello"))
+    machine.excluded[session] = "project_unknown"
+    await machine.turn(session)
+    assert machine.record().stat is None, "a scan would take it for dealt with"
+    assert machine.record().reason == "project_unknown"
+
+
+def test_a_session_whose_last_line_waits_for_its_end_is_not_archived() -> None:
+    stat, session = Stat(1, 2, 3, 4, 5), Session("claude", "s", "/", "s.jsonl")
+    whole = Record(session, stat, State.CURRENT, "", "", 0, None)
+    assert whole.is_archived
+    assert not replace(whole, reason="unfinished_line").is_archived
+
+
+class Unquiet(Screen):
+    """Looks at files that never hold still."""
+
+    def look(self, *_: object, **__: object) -> Look:
+        raise Unsettled("it is being written", seconds=30.0)
+
+
+async def test_a_text_that_is_written_all_the_time_holds_up_no_seal(machine: Machine) -> None:
+    session = machine.save(said(*["text"] * 300))
+    await machine.turn(session)
+    await archive(machine, *["text"] * 300, "more")
+    assert cursor_of(machine).tail_length
+
+    machine.screen = Unquiet("mask", FIRST)
+    await machine.restart()
+    machine.save(said("something else"))
+    assert await machine.turn(session, sealing=True) == 30.0
+    assert not cursor_of(machine).tail_length
 
 
 async def test_without_rules_nothing_is_asked_and_nothing_is_noted(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from transcriptd.content import Held
 from transcriptd.digest import digest
-from transcriptd.masks import Masked, Secret, behind
+from transcriptd.masks import Masked, Secret, beyond
 from transcriptd.model import Mask
 
 KEY = Secret(bytes(range(32)))
@@ -46,7 +46,7 @@ def test_what_is_behind_a_place_masks_nothing_before_it_and_all_after_it(
     text: tuple[bytes, list[Mask]], length: int
 ) -> None:
     plain, masks = text
-    left = overwritten(plain, list(behind(masks, length)))
+    left = overwritten(plain, list(beyond(masks, length)))
     assert left[:length] == plain[:length]
     assert left[length:] == overwritten(plain, masks)[length:]
 
