@@ -44,10 +44,10 @@ async def put_claim(
     *,
     replaces: frozenset[str] = frozenset(),
     takes_over: Mapping[str, int] | None = None,
-) -> None:
+) -> bool:
     """Claim the stream under a base key for this writer.
 
-    What an earlier claim of ours says stays said.
+    What an earlier claim of ours says stays said. Returns whether there was none.
     """
     where = claim_key(names.prefix, key, names.writer)
     now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -57,7 +57,7 @@ async def put_claim(
         await _put(store, where, fresh, Absent())
     except ConditionFailed:
         if not replaces and not taken:
-            return
+            return False
         etag, known = await _read(store, where)
         known = known or fresh
         merged = replace(
@@ -70,6 +70,8 @@ async def put_claim(
         )
         if merged != known or known is fresh:
             await _put(store, where, merged, Matches(etag))
+        return False
+    return True
 
 
 async def taken_over(store: Store, names: Names, key: str, generation: int) -> frozenset[str]:

@@ -146,9 +146,12 @@ class Reconciler:
             is_absent = is_new and await self._store.head(key) is None
         except AccessDenied:  # who may not list is told so of what is absent, too
             is_absent = False
-        if is_absent and not self._store.appends:
-            await put_claim(self._store, self._names, key)
-        return await survey(self._store, self._names.prefix, key, is_absent=is_absent)
+        newcomer = ""
+        if is_absent and not self._store.appends and await put_claim(self._store, self._names, key):
+            newcomer = self._names.writer
+        return await survey(
+            self._store, self._names.prefix, key, is_absent=is_absent, newcomer=newcomer
+        )
 
     async def _claim(self, key: str, found: Survey, replaces: str = "") -> Survey:
         """Claim a stream before anything is written to it: whoever claims later sees it.

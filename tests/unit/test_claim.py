@@ -92,6 +92,15 @@ async def test_a_claim_that_stands_is_left_as_it_is(store: MemoryStore) -> None:
     assert (store.count("put"), store.count("read")) == (3, 1)
 
 
+async def test_it_is_said_whether_a_claim_is_the_first_one_of_its_writer(
+    store: MemoryStore,
+) -> None:
+    assert await put_claim(store, US, KEY)
+    assert not await put_claim(store, US, KEY)
+    assert not await put_claim(store, US, KEY, replaces=A)
+    assert await put_claim(store, THEM, KEY)
+
+
 async def test_a_claim_that_stands_costs_one_request(store: MemoryStore) -> None:
     await put_claim(store, US, KEY)
     store.log.clear()

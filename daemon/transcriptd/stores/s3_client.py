@@ -136,6 +136,8 @@ class Client:
             # What is known of one endpoint must not be taken for another's: only ours counts.
             ignore_configured_endpoint_urls=True,
             retries={"total_max_attempts": 1},
+            # Else the SDK puts its own together anew for each request.
+            user_agent="transcriptd",
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,
             s3={"addressing_style": "path" if settings.path_style else "auto"},
