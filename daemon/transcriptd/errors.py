@@ -126,11 +126,13 @@ class StoreError(TranscriptdError):
     """The archive could not do what was asked.
 
     `retry` says whether another attempt can help, `degraded` is the word under which status shows
-    it, `retry_after` (seconds) is what the server asked for.
+    it, `retry_after` (seconds) is what the server asked for. While it concerns the whole store, one
+    attempt is made at least every `longest_pause` seconds.
     """
 
     retry: ClassVar[Retry] = Retry.NEVER
     degraded: ClassVar[str] = ""
+    longest_pause: ClassVar[float] = 300.0
 
     def __init__(self, message: str = "", *, hint: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message, hint=hint)
@@ -142,6 +144,7 @@ class Unreachable(StoreError):
 
     retry = Retry.STORE
     degraded = "store_unreachable"
+    longest_pause = 15.0  # it may be back at any moment, and what is not archived can be lost
 
 
 class SlowDown(StoreError):
@@ -156,6 +159,7 @@ class ServerError(StoreError):
 
     retry = Retry.STORE
     degraded = "store_failing"
+    longest_pause = 15.0
 
 
 class AuthFailed(StoreError):

@@ -2,7 +2,8 @@
 
 While the store is well, up to `limit` attempts run. Where it asks for fewer, the limit is halved.
 Where it is down, one attempt at a time is let through as a probe, however many sessions wait, until
-one succeeds. After each failure the gate is closed for a while (exponential, full jitter).
+one succeeds. After each failure the gate is closed for a while (exponential, full jitter, up to
+what the error says).
 
 `Pressure` decides, as a pure value; `Gate` makes callers wait.
 """
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Pressure:
         if epoch != self.epoch:
             return self
         doublings = min(self.failures, 30)  # a float holds a thousand, an outage many more
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**doublings)
+        longest = min(error.longest_pause, FIRST_PAUSE_S * 2.0**doublings)
         pause = max(error.retry_after, longest * jitter)
         gentle = isinstance(error, SlowDown)
         return replace(

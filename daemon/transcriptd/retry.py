@@ -20,7 +20,7 @@ from transcriptd.errors import (
     StoreError,
     Superseded,
 )
-from transcriptd.gate import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from transcriptd.gate import FIRST_PAUSE_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tenacity.stop import stop_base
 
 T = TypeVar("T")
+
+LONGEST_PAUSE_S = 300.0
 
 _back_off = wait_random_exponential(multiplier=FIRST_PAUSE_S, max=LONGEST_PAUSE_S)
 

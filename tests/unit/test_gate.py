@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from transcriptd.errors import (
     AuthFailed,
     Behind,
+    BucketMissing,
     ConditionFailed,
     ServerError,
     SlowDown,
     StoreError,
     Unreachable,
 )
-from transcriptd.gate import LONGEST_PAUSE_S, Gate, Pressure
+from transcriptd.gate import Gate, Pressure
 from transcriptd.retry import until_done
 
 if TYPE_CHECKING:
@@ -156,16 +157,17 @@ class TestPressure:
         st.integers(0, 40) | st.just(2000),
         st.floats(0, 1, exclude_max=True),
         st.sampled_from([0.0, 7.0, 900.0]),
+        st.sampled_from([Unreachable, SlowDown, ServerError, AuthFailed]),
     )
-    def test_a_pause_doubles_up_to_five_minutes_unless_the_server_asks_for_more(
-        self, before: int, jitter: float, retry_after: float
+    def test_a_pause_doubles_up_to_what_the_error_says_unless_the_server_asks_for_more(
+        self, before: int, jitter: float, retry_after: float, kind: type[StoreError]
     ) -> None:
         pressure = self.pressure
         for _ in range(before):
             pressure = pressure.failed(ServerError(), pressure.epoch, 0.0, 0.0)
-        error = SlowDown(retry_after=retry_after)
+        error = kind(retry_after=retry_after)
         pause = pressure.failed(error, pressure.epoch, 100.0, jitter).not_before - 100.0
-        longest = min(LONGEST_PAUSE_S, 2.0 ** min(before, 20))
+        longest = min(kind.longest_pause, 2.0 ** min(before, 20))
         assert pause == pytest.approx(max(retry_after, jitter * longest))
 
 
@@ -197,7 +199,7 @@ class TestTurns:
 
         assert simulate(scenario()) == list(range(20))
 
-    def test_an_hour_of_outage_costs_a_few_probes_however_many_wait(self) -> None:
+    def test_an_hour_of_outage_costs_eight_probes_a_minute_however_many_wait(self) -> None:
         async def scenario(waiting: int) -> tuple[Store, int]:
             store = Store(opened())
             store.error = Unreachable()
@@ -211,7 +213,7 @@ class TestTurns:
 
         few, asked_by_few = simulate(scenario(10))
         many, asked_by_many = simulate(scenario(500))
-        assert asked_by_many == asked_by_few < HIGHEST + 40
+        assert asked_by_many == asked_by_few < HIGHEST + 8 * 60
         assert (few.done, many.done) == (10, 500)
 
     def test_only_one_attempt_is_under_way_while_the_store_is_down(self) -> None:
@@ -229,10 +231,16 @@ class TestTurns:
 
         assert simulate(scenario()).done == 100
 
-    def test_the_pauses_between_probes_grow_and_end_at_five_minutes(self) -> None:
+    @pytest.mark.parametrize(
+        ("error", "longest"),
+        [(Unreachable, 15), (AuthFailed, 300), (BucketMissing, 300)],
+    )
+    def test_a_store_that_may_be_back_is_asked_sooner_than_what_a_person_has_to_mend(
+        self, error: type[StoreError], longest: float
+    ) -> None:
         async def scenario() -> list[float]:
             store = Store(opened(jitter=0.999), seconds=0.0)
-            store.error = ServerError()
+            store.error = error()
             waiting = [asyncio.create_task(store.ask_until_answered()) for _ in range(3)]
             await asyncio.sleep(3600)
             for task in waiting:
@@ -242,7 +250,7 @@ class TestTurns:
         asked = simulate(scenario())[3:]
         pauses = [round(after - before, 3) for before, after in pairwise(asked)]
         assert pauses == sorted(pauses)
-        assert max(pauses) == pytest.approx(LONGEST_PAUSE_S, rel=0.01)
+        assert max(pauses) == pytest.approx(longest, rel=0.01)
 
     def test_the_server_says_when_it_may_be_asked_again(self) -> None:
         async def scenario() -> Store:

@@ -703,7 +703,7 @@ async def test_a_store_that_is_down_is_an_error_and_no_finding(
     await grow(machine, 2)
     store = MemoryStore(bucket)
     store.fail(operation, Unreachable("down"), times=None)
-    with mock.patch("transcriptd.gate.LONGEST_PAUSE_S", 0.0), pytest.raises(Unreachable):
+    with mock.patch.object(Unreachable, "longest_pause", 0.0), pytest.raises(Unreachable):
         await verify(bucket, machine, store=store)
 
 
