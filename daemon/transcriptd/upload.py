@@ -94,6 +94,7 @@ class Uploader:
             store, journal, names, self._known, secret=secret, sizes=self._sizes, clock=clock
         )
         self._repaired: dict[str, float] = {}
+        self._documents: dict[str, str] = {}  # the ETag of each `session.json` that we put last
 
     async def archive(
         self, look: Look, cursor: Cursor | None, base_key: str
@@ -157,16 +158,21 @@ class Uploader:
         digest = document_digest(document)
         if digest == cursor.document_digest:
             return cursor
-        known = cursor.document_digest != NO_DOCUMENT
-        head = await self._store.head(key) if known else None
-        if head is None or head.metadata.get(_DOCUMENT_DIGEST) != digest:
+        tag, stands = self._documents.pop(key, ""), False
+        if not tag and cursor.document_digest != NO_DOCUMENT:
+            head = await self._store.head(key)
+            tag = head.etag if head else ""
+            stands = head is not None and head.metadata.get(_DOCUMENT_DIGEST) == digest
+        if not stands:
             metadata = {"td-format": "1", _DOCUMENT_DIGEST: digest, "td-writer": self._names.writer}
-            condition = Matches(head.etag) if head else Absent()
+            condition = Matches(tag) if tag else Absent()
             try:
-                await self._store.put(key, document, metadata, condition)
+                written = await self._store.put(key, document, metadata, condition)
             except ConditionFailed:  # a late one of ours, or another writer's
                 await self._journal.save(session, replace(cursor, document_digest=""))
                 raise Superseded("session.json is not what we knew") from None
+            tag = written.etag
+        self._documents[key] = tag
         cursor = replace(cursor, document_digest=digest)
         await self._journal.save(session, cursor)
         return cursor

@@ -9,7 +9,7 @@ import pytest
 
 from tests.documents import conversation, history
 from tests.machine import Machine
-from tests.memory_store import Bucket
+from tests.memory_store import Bucket, Object
 from transcriptd.digest import digest
 from transcriptd.errors import (
     AccessDenied,
@@ -18,6 +18,7 @@ from transcriptd.errors import (
     ServerError,
     SlowDown,
     StoreError,
+    Superseded,
     Unreachable,
 )
 from transcriptd.journal import entries
@@ -58,7 +59,9 @@ def phases(machine: Machine) -> list[tuple[int, str]]:
     return [(entry.txn, entry.phase) for entry in entries(machine.journal_path)]
 
 
-async def test_a_first_save_is_a_look_a_claim_a_listing_and_one_conditional_put(machine: Machine) -> None:
+async def test_a_first_save_is_a_look_a_claim_a_listing_and_one_conditional_put(
+    machine: Machine,
+) -> None:
     machine.save(SHORT)
     await machine.turn()
     assert machine.archived() == history(SHORT)
@@ -238,6 +241,26 @@ async def test_a_session_that_was_emptied_is_a_generation_without_bytes(
         await machine.turn()
     assert bucket.objects[CLOSED].body == history(SHORT)
     assert machine.archived() == history(LONG)
+
+
+async def test_the_next_session_json_is_one_request_and_not_written_over_another_ones(
+    machine: Machine, bucket: Bucket
+) -> None:
+    document = "history/s/session.json"
+    machine.save(SHORT, title="first")
+    await machine.turn(settled=True)
+    machine.save(SHORT, title="second")
+    machine.store.log.clear()
+    await machine.turn(settled=True)
+    assert [(o.name, o.key) for o in machine.store.log] == [("put", document)]
+
+    bucket.objects[document] = Object(b"{}", {})
+    machine.save(SHORT, title="third")
+    with pytest.raises(Superseded):
+        await machine.turn(settled=True)
+    assert bucket.objects[document].body == b"{}"
+    await machine.turn(settled=True)
+    assert json.loads(bucket.objects[document].body)["title"] == "third"
 
 
 async def test_the_other_content_follows_once_the_session_is_quiet(
