@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench.growing import KEY, machine_of
+from tests.bench.result import Figure
 from tests.contract.s3 import Generated
 from tests.proxy import FaultProxy
 from tests.servers import create_bucket
@@ -22,12 +23,14 @@ from tests.servers.request import send
 from transcriptd.pool import SETTLED_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from tests.exchange import Seen
     from tests.servers import Server
 
 KB, MB, GB = 10**3, 10**6, 10**9
+SUBJECT = "transcriptd"
+WHOLE = "whole object"
 _SENT_UP_TO = GB  # beyond, what writing whole objects sends is added up
 
 
@@ -167,46 +170,21 @@ def _purpose(seen: Seen) -> str:
     return seen.method.lower()
 
 
-def run(server: Server) -> list[tuple[Cost, Cost]]:
-    """Archive every growing session, beside writing it whole at each save."""
-
-    async def both(growth: Growth) -> tuple[Cost, Cost]:
-        whole = await rewrite(create_bucket(server), growth)
-        return await archive(create_bucket(server), growth), whole
-
-    return [asyncio.run(both(growth)) for growth in GROWTHS]
-
-
-def figures(rows: Iterable[tuple[Cost, Cost]]) -> dict[str, dict[str, float]]:
-    """Return the figures for programs, by scenario."""
-    return {
-        cost.growth.name: {
-            "saves": cost.growth.saves,
-            "final_bytes": cost.growth.length,
-            "bodies_ratio": cost.times,
-            "requests_per_save": cost.requests_per_save,
-            "rewriting_bodies_ratio": whole.times,
-            **{f"requests_{what.replace(' ', '_')}": n for what, n in cost.requests.items()},
-        }
-        for cost, whole in rows
-    }
+def run(server: Server, growths: Iterable[Growth] = GROWTHS) -> list[Figure]:
+    """Archive growing sessions, beside writing them whole at each save; beyond 1 GB, as if."""
+    found: list[Figure] = []
+    for growth in growths:
+        print(f"wire: {growth.name}, {growth.saves:,} saves", flush=True)
+        whole = asyncio.run(rewrite(create_bucket(server), growth))
+        cost = asyncio.run(archive(create_bucket(server), growth))
+        found += [*_figures(cost, SUBJECT), *_figures(whole, WHOLE)]
+    return found
 
 
-def table(rows: Iterable[tuple[Cost, Cost]]) -> str:
-    """Return the figures for people, as Markdown."""
-    times = "\N{MULTIPLICATION SIGN}"
-    titles = ["scenario", "saves", "final size", f"bodies {times}", "requests/save"]
-    titles.append(f"whole-object rewriting {times}")
-    lines = [f"| {' | '.join(titles)} |", "|---|" + "---:|" * (len(titles) - 1)]
-    for cost, whole in rows:
-        growth = cost.growth
-        cells = (
-            growth.name,
-            f"{growth.saves:,}",
-            f"{growth.length / MB:,.0f} MB",
-            f"{cost.times:.2f}",
-            f"{cost.requests_per_save:.2f}",
-            f"{whole.times:,.0f}" + ("" if whole.is_sent else " (added up)"),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _figures(cost: Cost, who: str) -> Iterator[Figure]:
+    name = cost.growth.name
+    yield Figure(name, who, "bytes on the wire per new byte", "", cost.times)
+    yield Figure(name, who, "requests per save", "", cost.requests_per_save)
+    yield Figure(name, who, "saves", "", cost.growth.saves)
+    for purpose, count in sorted(cost.requests.items()):
+        yield Figure(name, who, f"requests: {purpose}", "", count)
