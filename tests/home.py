@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from tests import forked
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -57,11 +59,9 @@ class Home:
             self.environ["TRANSCRIPTD_S3__CA_BUNDLE"] = server.ca_bundle
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        inherited = {"PATH", "PYTHONPATH", "TMPDIR"} & set(os.environ)
-        environ = {name: os.environ[name] for name in inherited}
         return subprocess.Popen(
             [sys.executable, "-m", "transcriptd", *arguments],
-            env={**environ, "HOME": str(self.path), **self.environ},
+            env=self._environ(),
             cwd=self.path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -69,9 +69,16 @@ class Home:
         )
 
     def run(self, *arguments: str) -> Outcome:
-        with self.start(*arguments) as process:
-            out, err = process.communicate(timeout=PATIENCE_S)
-        return Outcome(process.returncode, out.decode(), err.decode())
+        ended = self.ended(*arguments)
+        return Outcome(ended.status, ended.out.decode(), ended.err.decode())
+
+    def ended(self, *arguments: str) -> forked.Ended:
+        """Run it, for the bytes that it prints."""
+        return forked.run(arguments, self._environ(), self.path, PATIENCE_S)
+
+    def _environ(self) -> dict[str, str]:
+        inherited = {name: os.environ[name] for name in forked.INHERITED & set(os.environ)}
+        return {**inherited, "HOME": str(self.path), **self.environ}
 
     def doctor(self) -> Outcome:
         return self.run("doctor", "--json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ from transcriptd.errors import (
     Unsupported,
 )
 from transcriptd.stores import Fresh, Matches
-from transcriptd.stores.s3_parts import MIB
+from transcriptd.stores.s3_parts import MIB, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -131,20 +131,21 @@ async def test_when_the_answer_to_complete_is_lost_the_caller_has_to_look(
 ) -> None:
     async with (
         FaultProxy(served(name)) as proxy,
-        opened(proxy.server, tmp_path) as store,
+        opened(proxy.server, tmp_path, limits=replace(Limits(), whole=MIB)) as store,
     ):
         await store.copies()
         await store.put(KEY, OLD, META)
-        pieces: list[Piece] = [Fresh(Generated(70 * MIB), 0, 70 * MIB)]
+        size = 12 * MIB  # two parts
+        pieces: list[Piece] = [Fresh(Generated(size), 0, size)]
         proxy.requests.clear()
         with pytest.raises(Unreachable):
             await met(proxy, store, LoseAnswer(), method="POST", pieces=pieces)
         head = await store.head(KEY)
         assert head is not None
-        assert head.size == 70 * MIB
-        async with store.read(KEY, 69 * MIB) as reading:
+        assert head.size == size
+        async with store.read(KEY, size - MIB) as reading:
             read_back = b"".join([chunk async for chunk in reading.chunks])
-        assert read_back == Generated(70 * MIB).read(69 * MIB, 70 * MIB)
+        assert read_back == Generated(size).read(size - MIB, size)
         assert await unfinished(store) == 0
 
 
@@ -321,7 +322,7 @@ def test_a_large_content_is_written_in_bounded_memory(servers: Pool, tmp_path: P
             server = servers.get(name)
         except Missing:
             continue
-        size = 300 * MIB
+        size = 180 * MIB
         done = subprocess.run(
             program(server, tmp_path, KEY, size), cwd=REPO, capture_output=True, check=True
         )

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.documents import conversation, document, history, save
-from tests.home import PATIENCE_S, Home
+from tests.home import Home
 from tests.planted import PREFIX, planted
 from tests.proxy import FaultProxy
 from tests.servers import create_bucket
@@ -41,10 +41,9 @@ def archived(request: pytest.FixtureRequest, home: Home, servers: Pool) -> Home:
 
 
 def cat(home: Home, *arguments: str) -> bytes:
-    with home.start("cat", *arguments) as process:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (0, b"")
-    return out
+    ended = home.ended("cat", *arguments)
+    assert (ended.status, ended.err) == (0, b"")
+    return ended.out
 
 
 def test_the_bytes_of_each_generation_are_printed_as_they_are(archived: Home) -> None:
