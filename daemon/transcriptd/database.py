@@ -18,6 +18,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
+from transcriptd.soundness import leave_mark, take_mark
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,6 +27,7 @@ T = TypeVar("T")
 Job = tuple["Callable[[sqlite3.Connection], Any]", "asyncio.Future[Any]"]
 
 _BATCH = 500
+_CACHE_KIB = 256
 RETRY_DISK_S = 10.0
 
 
@@ -49,6 +52,7 @@ class Database:
         self._version = version
         self._on_trouble = on_trouble
         self._retry_disk_s = retry_disk_s
+        self._doubted = False
         self._moves = 0  # how often the database went to memory or back
         self._memory_uri = ""
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
@@ -74,6 +78,8 @@ class Database:
         for connection in (self._reading, self._writing):
             if connection is not None:
                 connection.close()
+        if not self.in_memory and not self._doubted:
+            await asyncio.to_thread(leave_mark, self._path)
 
     def read(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         """Return the rows of a query; none where the database cannot be read."""
@@ -83,6 +89,7 @@ class Database:
                 reader.text_factory = text_factory
                 return reader.execute(query, values).fetchall()
             except sqlite3.Error:
+                self.doubt()
                 self._close_reader()  # the writing thread is about to move, too
         return []
 
@@ -93,7 +100,17 @@ class Database:
             # Connections to shared memory lock each other out by table, without waiting.
             memory.execute("PRAGMA read_uncommitted = 1")
             return memory
-        return sqlite3.connect(read_only(self._path), uri=True, check_same_thread=False, timeout=10)
+        disk = sqlite3.connect(read_only(self._path), uri=True, check_same_thread=False, timeout=10)
+        try:
+            _spare_memory(disk)
+        except BaseException:
+            disk.close()
+            raise
+        return disk
+
+    def doubt(self) -> None:
+        """Have the file checked at the next start: something in it could not be read."""
+        self._doubted = True
 
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run a job in the writing thread; returns once its transaction is committed."""
@@ -171,6 +188,7 @@ class Database:
         return results
 
     def _go_on_in_memory(self, error: Exception) -> None:
+        self.doubt()
         corrupt = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
         try:
             memory = self._open_memory(copied=not corrupt)
@@ -236,6 +254,7 @@ class Database:
             return self._open()
 
     def _open(self) -> sqlite3.Connection:
+        sound = take_mark(self._path)
         # Made here, so that it is never readable by others, not even for a moment.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(
@@ -244,15 +263,19 @@ class Database:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            self._prepare(connection)
+            _spare_memory(connection)
+            self._prepare(connection, sound=sound)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Make the tables. Raises where what is there already is not sound."""
-        if connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+    def _prepare(self, connection: sqlite3.Connection, *, sound: bool = False) -> None:
+        """Make the tables. Raises where what is there already is not sound.
+
+        `sound`: nobody has touched it since it was.
+        """
+        if not sound and connection.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
         if connection.execute("PRAGMA user_version").fetchone()[0] not in {0, self._version}:
             raise sqlite3.DatabaseError("written by another version")
@@ -267,6 +290,11 @@ class Database:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *arguments)
+
+
+def _spare_memory(connection: sqlite3.Connection) -> None:
+    """Let the kernel cache the file instead of each connection, which would take 2 MB."""
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB:d}")
 
 
 def read_only(path: Path) -> str:

@@ -40,13 +40,14 @@ def wait_out_the_tick(mtime_ns: int) -> None:
 
 def stat_of(result: os.stat_result) -> Stat:
     """Take from a stat result what tells two states of a file apart."""
-    return Stat(
+    values = (
         result.st_size,
         result.st_mtime_ns,
         result.st_ctime_ns,
         result.st_ino & _LARGEST_INTEGER,
         result.st_dev & _LARGEST_INTEGER,
     )
+    return tuple.__new__(Stat, values)  # a rescan makes very many
 
 
 def stat_at(path: Path) -> Stat | None:

@@ -31,7 +31,6 @@ from transcriptd.errors import StoreError
 from transcriptd.expiry import SOON_S
 from transcriptd.lock import Lock
 from transcriptd.logs import get_logger
-from transcriptd.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -103,7 +102,6 @@ class Health:
     ) -> None:
         self._settings = settings
         self._report = report
-        self._metrics = Metrics(report)
         self._sync = sync
         self._take_over = take_over
         self._closing = AsyncExitStack()
@@ -197,7 +195,10 @@ class Health:
         return _json(200, self._report.document(everything=everything, within_s=within_s))
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        from transcriptd.metrics import CONTENT_TYPE, Metrics  # 1 MB, where nobody asks
+
+        text = Metrics(self._report).text()
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _sync_now(self, request: web.Request) -> web.Response:
         timeout_s = _seconds(request, "timeout", DEFAULT_TIMEOUT_S)

@@ -12,8 +12,6 @@ from collections import deque
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
-from zstandard import ZstdDecompressor, ZstdError
-
 from transcriptd.content import BLOCK
 from transcriptd.errors import Changing, Unreadable
 from transcriptd.files import stat_of
@@ -116,6 +114,8 @@ def _blocks(open_file: Opener, stat: Stat) -> Generator[bytes, None, None]:
 
 
 def _decompressed(open_file: Opener, stat: Stat) -> Iterator[bytes]:
+    from zstandard import ZstdDecompressor, ZstdError  # few machines have such files
+
     decompressor = ZstdDecompressor(max_window_size=_WINDOW)
     if not stat.size:
         raise Unreadable("damaged_zst", "the file is empty")

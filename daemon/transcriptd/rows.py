@@ -43,6 +43,8 @@ CREATE INDEX IF NOT EXISTS sessions_unverified ON sessions (is_verified, mtime_n
     WHERE is_verified = 0;
 CREATE INDEX IF NOT EXISTS sessions_damaged ON sessions (source, damaged) WHERE damaged > 0;
 CREATE INDEX IF NOT EXISTS sessions_found ON sessions (findings) WHERE findings > 0;
+CREATE INDEX IF NOT EXISTS sessions_without_document ON sessions (source)
+    WHERE document_digest IN ('', 'none');
 CREATE INDEX IF NOT EXISTS sessions_not_current ON sessions (state) WHERE state <> 'current';
 CREATE TABLE IF NOT EXISTS entries (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, txn INTEGER NOT NULL, phase TEXT NOT NULL,
@@ -164,11 +166,18 @@ def because(reason: str, detail: str = "") -> dict[str, str]:
 
 
 def prune(connection: sqlite3.Connection) -> None:
+    """Forget what is old, and what there is too much of. Looks at nothing else."""
+    newest, kept = connection.execute(
+        "SELECT max(seq), (SELECT seq FROM entries WHERE at_ns >= ? ORDER BY seq LIMIT 1)"
+        " FROM entries",
+        (time_ns() - _KEEP_NS,),
+    ).fetchone()
+    if newest is None:
+        return
     connection.execute(
-        "DELETE FROM entries WHERE txn NOT IN (SELECT txn FROM open_transactions)"
-        " AND (at_ns < ? OR seq <= (SELECT max(seq) FROM entries) - ?)"
+        "DELETE FROM entries WHERE seq < ? AND txn NOT IN (SELECT txn FROM open_transactions)"
         " AND txn < (SELECT max(txn) FROM entries)",
-        (time_ns() - _KEEP_NS, _KEEP_ENTRIES),
+        (max(newest - _KEEP_ENTRIES, newest if kept is None else kept - 1) + 1,),
     )
 
 

@@ -160,7 +160,9 @@ class Scan:
             path = os.path.join(root, directory) if directory else str(root)  # noqa: PTH118 - many
             found.directories[path] = (root, directory)
         inside = self._inside(root, walked)
-        names = sorted({n for n in walked.names if self.source.counts(root, n)} | inside.keys())
+        names = [name for name in walked.names if self.source.counts(root, name)]
+        if inside:
+            names = sorted({*names, *inside})
         found.files += len(names)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -202,11 +204,13 @@ class Scan:
             if row is not None and row[0] == name:
                 dealt_with, row = row[1], next(known, None)
             try:
-                stat = inside.get(name) or _stat_below(descriptor, name)
+                stat = inside.get(name) or stat_of(
+                    os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+                )
             except PermissionError as error:  # its directory can be listed, and not entered
                 unreadable[(root / name).parent] = error.strerror or "cannot be entered"
                 continue
-            if stat is None:
+            except OSError:
                 continue  # it went in this moment; the next scan says so
             if stat != dealt_with and (session := self.source.session(root, name)):
                 yield session
@@ -241,15 +245,6 @@ def identity(place: Path) -> Identity | None:
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
-
-
-def _stat_below(descriptor: int, name: str) -> Stat | None:
-    try:
-        return stat_of(os.stat(name, dir_fd=descriptor, follow_symlinks=False))
-    except PermissionError:
-        raise
-    except OSError:
-        return None
 
 
 def _remembered(fact: str | None) -> Places:

@@ -58,6 +58,11 @@ class Screen:
         self._rules = rules if mode != "off" else None
         self._broken = broken
 
+    def rest(self) -> None:
+        """Use no memory until there is something to look at again."""
+        if self._rules is not None:
+            self._rules.rest()
+
     def look(
         self,
         source: Source,

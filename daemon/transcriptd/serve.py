@@ -10,7 +10,7 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from transcriptd import notify
+from transcriptd import memory, notify
 from transcriptd.app import Daemon
 from transcriptd.health import Health
 from transcriptd.logs import get_logger
@@ -38,13 +38,17 @@ async def serve(config: Config, environ: Mapping[str, str]) -> int:
                 await daemon.start()
                 notify.ready()
                 log.info("daemon.started", sessions=daemon.watch.files)
-                beating = asyncio.create_task(_beat(daemon, environ), name="watchdog")
+                beside = [
+                    asyncio.create_task(_beat(daemon, environ), name="watchdog"),
+                    asyncio.create_task(_keep_small(daemon), name="memory"),
+                ]
                 try:
                     await daemon.run()
                 finally:
                     notify.stopping()
-                    beating.cancel()
-                    await asyncio.gather(beating, return_exceptions=True)
+                    for task in beside:
+                        task.cancel()
+                    await asyncio.gather(*beside, return_exceptions=True)
     log.info("daemon.stopped")
     return 0
 
@@ -71,6 +75,14 @@ async def _beat(daemon: Daemon, environ: Mapping[str, str]) -> None:
             notify.status(text)
             said = text
         await asyncio.sleep(interval or _BEAT_S)
+
+
+async def _keep_small(daemon: Daemon) -> None:
+    def rest() -> None:
+        for screen in daemon.screens.values():
+            screen.rest()
+
+    await memory.keep_small(lambda: daemon.status.events["archived"], rest)
 
 
 def _summary(daemon: Daemon) -> str:

@@ -85,15 +85,15 @@ def _sort_out(
         path = before + entry.name
         if not entry.is_dir(follow_symlinks=False):
             found.names.append(path)
-            if _leads_to_a_directory(entry) and enters(path):
+            if entry.is_symlink() and _is_directory(entry) and enters(path):
                 found.skipped["linked_directory"] += 1
         elif enters(path):
             deeper.append(path)
     return deeper
 
 
-def _leads_to_a_directory(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and os.path.isdir(entry)  # noqa: PTH112 - raises for no loop
+def _is_directory(link: os.DirEntry[str]) -> bool:
+    return os.path.isdir(link)  # noqa: PTH112 - raises for no loop
 
 
 def _is_text(name: str) -> bool:

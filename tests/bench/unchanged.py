@@ -37,7 +37,7 @@ ALONE = "CPU of a start, for its sessions alone"
 
 _SIZE = 300  # bytes of the history of a session
 _STARTS = 3
-_SETTLED_S = 8.0
+_SETTLED_S = 25.0
 _SOON_S = 10.0
 _CHANCE_S = 600.0
 _LOOK_EVERY_S = 0.05

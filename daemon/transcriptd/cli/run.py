@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from transcriptd import logs
+from transcriptd import logs, memory
 from transcriptd.cli.options import config_option
 from transcriptd.errors import LockHeld
 
@@ -36,6 +36,7 @@ def command(config: Config) -> None:
     Without configuration the archive is a local directory; `transcriptd config check` says which.
     A stop archives what is left, for at most `drain` seconds; a second signal ends at once.
     """
+    memory.use_one_heap()
     from transcriptd.serve import serve
 
     logs.configure(config.log.level, config.log.format)

@@ -1,8 +1,8 @@
 """Rules, compiled: whether any of them may match, and where each does.
 
 One alternation of all their heads says of most bytes, at some 300 MB a second, that there is
-nothing. Where there may be something, alternations of a few say which rules to ask. All of them are
-compiled when they are first asked. Ours match bytes; the user's match characters.
+nothing. Where there may be something, alternations of a few say which rules to ask. Each is
+compiled when it is first asked. Ours match bytes; the user's match characters.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ class RuleSet:
             for part in (rule.name, rule.pattern, rule.unless):
                 digest.update(b"\0" + part.encode())
         self.version = digest.hexdigest()[:12]
+
+    def rest(self) -> None:
+        """Let go of what is compiled, some 10 MB. It is made again when it is asked for."""
+        for made in ("_any", "_any_once_decoded", "_fews"):
+            vars(self).pop(made, None)
+        re2.purge()
 
     def may_match(self, raw: bytes) -> bool:
         """Say whether any rule may match in `raw` decoded, however often. Raises `Unscannable`.
@@ -117,26 +123,28 @@ class _Compiled:
     unless: re2._Regexp | None
 
 
-@dataclass(frozen=True, slots=True)
 class _Few:
-    """Some rules, and what says whether any of them may match."""
+    """Some rules, and what says whether any of them may match. Most are never asked themselves."""
 
-    heads: tuple[re2._Regexp, ...]
-    rules: tuple[_Compiled, ...]
+    def __init__(self, rules: tuple[Rule, ...], first: int, *, text: bool) -> None:
+        self._rules = rules
+        self._first = first
+        self._text = text
+        self.heads = tuple(_alternations(rules, text=text))
+
+    @cached_property
+    def rules(self) -> tuple[_Compiled, ...]:
+        return tuple(
+            _Compiled(
+                rank, _compiled(rule.pattern, text=self._text), _unless(rule, text=self._text)
+            )
+            for rank, rule in enumerate(self._rules, self._first)
+        )
 
 
 def _fews(rules: tuple[Rule, ...], first: int, *, text: bool) -> Iterator[_Few]:
     for at in range(0, len(rules), _A_FEW):
-        few = rules[at : at + _A_FEW]
-        yield _Few(
-            tuple(_alternations(few, text=text)),
-            tuple(
-                _Compiled(
-                    first + at + index, _compiled(rule.pattern, text=text), _unless(rule, text=text)
-                )
-                for index, rule in enumerate(few)
-            ),
-        )
+        yield _Few(rules[at : at + _A_FEW], first + at, text=text)
 
 
 def _compiled(pattern: str, *, text: bool) -> re2._Regexp:

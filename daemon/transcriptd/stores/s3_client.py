@@ -26,6 +26,7 @@ from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 from botocore.handlers import add_expect_header
 
 from transcriptd.logs import get_logger
+from transcriptd.stores.s3_model import NeededFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +88,13 @@ class Client:
         """Whether requests carry the SHA-256 of their body: without TLS nothing else holds."""
         return self._settings.endpoint.lower().startswith("http://")
 
+    @property
+    def _verify(self) -> str | bool | None:
+        """What to check the server's certificate by: `None` for the SDK's own bundle."""
+        if self._settings.endpoint.lower().startswith("http://"):
+            return False  # it shows none, and 140 would be loaded
+        return self._settings.ca_bundle or None
+
     def body_proof(self, hashes: Hashes) -> dict[str, Any]:
         """Return what goes along with a body so that the server refuses another one.
 
@@ -128,6 +136,7 @@ class Client:
         settings = self._settings
         session = AioSession(profile=settings.profile or None)
         session.register_component("credential_provider", _Provider(self._credentials))
+        session.get_component("data_loader").file_loader = NeededFiles()
         checksums = "when_supported" if self.is_aws else "when_required"
         config = AioConfig(
             connect_timeout=CONNECT_S,
@@ -147,7 +156,7 @@ class Client:
                 "s3",
                 endpoint_url=settings.endpoint or None,
                 region_name=settings.region or (None if self.is_aws else DEFAULT_REGION),
-                verify=settings.ca_bundle or None,
+                verify=self._verify,
                 config=config,
             )
         )
