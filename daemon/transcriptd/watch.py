@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transcriptd.events import Change, Events
+from watchfiles import Change, awatch
+
 from transcriptd.logs import get_logger
 from transcriptd.model import State
 from transcriptd.scan import Scan, distinct
@@ -37,8 +38,8 @@ _RESCAN_COST = 2500  # a rescan may take one part in this many of the time
 _POLL_COST = 200  # and where there are no events, one part in so many
 _LONGEST_RESCAN_S = 300.0  # however many sessions: a change whose event was lost waits no longer
 _REARM_COST = 20  # and one that follows new directories, one in so many
-_SHORTEST_STEP_S = 0.02
-_LONGEST_STEP_S = 0.2
+_SHORTEST_STEP_MS = 20  # below that, an idle daemon wakes up for nothing
+_LONGEST_STEP_MS = 200
 _SLEPT_S = 10.0
 _LOOK_AGAIN = {State.QUARANTINED, State.BEHIND, State.PENDING}
 
@@ -67,7 +68,8 @@ class Watch:
         self._on_change = on_change
         self._on_wake = on_wake
         # Events wait for a step on top of the debounce: a fifth of it is not felt.
-        self._step_s = min(_LONGEST_STEP_S, max(_SHORTEST_STEP_S, quiet_s / 5))
+        step_ms = round(quiet_s * 1000 / 5)
+        self._step_ms = min(_LONGEST_STEP_MS, max(_SHORTEST_STEP_MS, step_ms))
         self._rescan_s = rescan_s
         self._polling = force_polling
         self._armed: dict[Path, Identity] = {}
@@ -166,7 +168,7 @@ class Watch:
                 await self._follow_events_once()
             except FileNotFoundError:
                 self._rescan.set()  # a directory went in this moment
-                await asyncio.sleep(self._step_s)
+                await asyncio.sleep(self._step_ms / 1000)
             except OSError as error:
                 self._polling = True
                 self._status.degrade(
@@ -174,35 +176,46 @@ class Watch:
                     f"file events are not to be had ({error}); directories are polled",
                     "raise fs.inotify.max_user_watches, or set watch.force_polling",
                 )
-            except RuntimeError as error:  # a file name is not UTF-8
-                log.warning("watch.restarted", error=str(error))
+            except (RuntimeError, ExceptionGroup) as error:
+                # A file name that is not UTF-8 ends the watcher; what it raises comes in a group.
+                why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                log.warning("watch.restarted", error=str(why))
                 await asyncio.sleep(_SUPERVISE_S)
 
     async def _follow_events_once(self) -> None:
         """Follow events until the directories have to be armed anew."""
+        # `ignore_permission_denied` would do, but it ignores the watch limit as well.
         below = [Path(each) for each in self._directories() - set(map(str, self._armed))]
         readable = [place for place in (*self._armed, *below) if os.access(place, os.R_OK)]
         if self._polling or not readable:
             await self._rearm.wait()
             return
-        with Events(readable, step_s=self._step_s) as events:
-            rearming = asyncio.create_task(self._end_when_rearmed(events), name="rearm")
-            try:
-                while changes := await events.next():
-                    for change, name in changes:
-                        await self._look_at(change, Path(name))
-            finally:
-                rearming.cancel()
+        stop = asyncio.Event()
+        rearming = asyncio.create_task(self._stop_when_rearmed(stop), name="rearm")
+        try:
+            # Not recursive: it would follow links, to wherever they lead.
+            async for changes in awatch(
+                *readable,
+                watch_filter=None,
+                recursive=False,
+                debounce=self._step_ms,
+                step=self._step_ms,
+                stop_event=stop,
+            ):
+                for change, name in changes:
+                    await self._look_at(change, Path(name))
+        finally:
+            rearming.cancel()
 
-    async def _end_when_rearmed(self, events: Events) -> None:
+    async def _stop_when_rearmed(self, stop: asyncio.Event) -> None:
         """Let a burst of new directories lead to one arming, and that cost little of the time."""
         cost = sum(scan.found.cpu_s for scan in self.scans)
         armed = time.monotonic()
         await self._rearm.wait()
-        rest = armed + max(self._step_s, _REARM_COST * cost) - time.monotonic()
+        rest = armed + max(self._step_ms / 1000, _REARM_COST * cost) - time.monotonic()
         if all(place in self._armed for place, _ in distinct(self._places())):
             await asyncio.sleep(max(0.0, rest))
-        events.end()
+        stop.set()
 
     async def _look_at(self, change: Change, path: Path) -> None:
         """Say what an event may mean."""
@@ -229,17 +242,16 @@ class Watch:
 
     async def _rescan_regularly(self) -> None:
         while True:
-            cost = sum(scan.found.cpu_s for scan in self.scans)
-            # A database that is written to asks for one after the other, and the first one follows
-            # that of the start, which others may be waiting for.
-            await asyncio.sleep(max(self._step_s, _REARM_COST * cost))
             shortest = _POLL_S if self._polling else self._rescan_s
             part = _POLL_COST if self._polling else _RESCAN_COST
+            cost = sum(scan.found.cpu_s for scan in self.scans)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(shortest, min(part * cost, _LONGEST_RESCAN_S))):
                     await self._rescan.wait()
             self._rescan.clear()
             await self.scan()
+            # A database that is written to asks for one after the other.
+            await asyncio.sleep(max(self._step_ms / 1000, _REARM_COST * cost))
 
     async def _supervise(self) -> None:
         """Notice roots that come, go or are replaced, and that the machine slept."""

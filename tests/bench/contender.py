@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where a contender works: the sessions it reads, a home of its own, a bucket."""
+    """Where a contender works: the sessions it reads, a home of its own, a bucket.
+
+    `hurried`: whoever waits for a session to become quiet does so for 50 ms, not for its default.
+    """
 
     sessions: Path
     home: Path
     server: Server
+    hurried: bool = True
 
 
 @dataclass(frozen=True, slots=True)

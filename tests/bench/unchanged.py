@@ -104,7 +104,7 @@ def _of_daemon(
 ) -> list[Figure]:
     """Measure what runs all the time."""
     with tempfile.TemporaryDirectory(prefix="transcriptd-bench-") as home, Tap(server) as tap:
-        ground = Ground(directory, Path(home), tap.server)
+        ground = Ground(directory, Path(home), tap.server, hurried=False)
         took_s = _archive_all(kind(ground), tap, plan)
         starts = _starts(kind, ground, plan)
         contender = kind(ground)
@@ -142,7 +142,7 @@ def _of_loop(
 ) -> list[Figure]:
     """Measure a loop over what it has archived."""
     with tempfile.TemporaryDirectory(prefix="transcriptd-bench-") as home, Tap(bucket) as tap:
-        ground = Ground(directory, Path(home), tap.server)
+        ground = Ground(directory, Path(home), tap.server, hurried=False)
         filling = kind(ground)
         _pass_for(filling, 0.0)
         loop, counts = kind(ground), tap.counts()
@@ -283,7 +283,7 @@ def _start(contender: Contender, plan: _Plan) -> _Start:
 def _starts_with_one(kind: type[Contender], server: Server, plan: _Plan) -> list[_Start]:
     """Return what starts with one session take that is archived."""
     with _sessions(1) as (directory, _), tempfile.TemporaryDirectory() as home:
-        ground = Ground(directory, Path(home), create_bucket(server))
+        ground = Ground(directory, Path(home), create_bucket(server), hurried=False)
         filling = kind(ground)
         filling.start()
         filling.settle(_CHANCE_S)

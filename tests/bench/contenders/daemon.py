@@ -24,7 +24,7 @@ _STOPS_WITHIN_S = 60.0
 
 
 class Daemon:
-    """The daemon with its defaults, apart from the debounce."""
+    """The daemon with its defaults, apart from the debounce where it is hurried."""
 
     name: ClassVar[str] = "transcriptd"
 
@@ -97,9 +97,9 @@ class Daemon:
             "TRANSCRIPTD_STATE_DIR": str(self._ground.home / "state"),
             "TRANSCRIPTD_HEALTH__SOCKET": self.socket,
             "TRANSCRIPTD_MACHINE": "bench",
-            "TRANSCRIPTD_DEBOUNCE__QUIET": "0.05",
             "CODETETHER_HISTORY_S3_ENDPOINT": server.endpoint,
             "CODETETHER_HISTORY_S3_BUCKET": server.bucket,
             "CODETETHER_HISTORY_S3_ACCESS_KEY": server.access_key,
             "CODETETHER_HISTORY_S3_SECRET_KEY": server.secret_key,
+            **({"TRANSCRIPTD_DEBOUNCE__QUIET": "0.05"} if self._ground.hurried else {}),
         }
