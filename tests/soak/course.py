@@ -18,7 +18,7 @@ from tests.proxy import FaultProxy
 from tests.soak.bucket import Snapshot
 from tests.soak.crew import Crew
 from tests.soak.subject import Subject
-from tests.soak.trend import Limit, Trend, trend
+from tests.soak.trend import SHORTEST_S, Limit, Trend, trend
 from tests.soak.watch import sample
 from tests.soak.weather import Weather
 
@@ -63,6 +63,11 @@ class Plan:
     desks: int = 33
     rate: float = 8.0
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether a life is long enough for what creeps in it to be told."""
+        return 0.6 * self.seconds - _WARM_UP_S >= SHORTEST_S
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -88,7 +93,7 @@ class Course:
         self._home = home
         self._tell = tell
         self._chance = random.Random(plan.seed)
-        self._crew = Crew(home, self._chance, plan.desks)
+        self._crew = Crew(home, self._chance, plan.desks, aged=plan.is_judged)
         self._subject = Subject(home, self._hear, **settings(plan))
         self._outcome = Outcome(plan, server.name)
         self._requests = 0

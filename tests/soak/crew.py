@@ -37,15 +37,25 @@ KINDS: Sequence[Callable[[Home, random.Random], Work]] = (
 
 
 class Crew:
-    """So many desks. `did` counts what was done, `accounts` are of all sessions there ever were."""
+    """So many desks. `did` counts what was done, `accounts` are of all sessions there ever were.
 
-    def __init__(self, home: Home, chance: random.Random, desks: int) -> None:
+    `aged`: the first sessions are in the midst of their lives, as later on, so that what a daemon
+    needs for them is not needed more and more while sessions grow up.
+    """
+
+    def __init__(
+        self, home: Home, chance: random.Random, desks: int, *, aged: bool = False
+    ) -> None:
         self.did: Counter[str] = Counter()
         self.accounts: dict[str, Account] = {}
         self._home = home
         self._chance = chance
         self._full: dict[str, float] = {}
         self._desks = [self._begins(KINDS[at % len(KINDS)]) for at in range(desks)]
+        for work in self._desks if aged else ():
+            age = self._full[work.account.id] * chance.random()
+            while work.account.length < min(age, self._full[work.account.id]):
+                self._works(work)
 
     def works(self) -> None:
         """Do something at one desk."""

@@ -58,7 +58,11 @@ class Subject:
     async def start(self) -> None:
         daemon = HeardDaemon(self.home, self._take_in, **self._environ)
         self.life += 1
-        await daemon.start()
+        try:
+            await daemon.start()
+        except BaseException:  # also where the soak itself is told to end
+            await daemon.kill()
+            raise
         self.daemon = daemon
 
     async def stop(self) -> None:

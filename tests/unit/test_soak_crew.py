@@ -68,3 +68,11 @@ def test_an_agent_that_is_done_deletes_its_session_and_begins_another(home: Home
     crew.works()
     assert (first.is_gone, len(crew.accounts), crew.did["ends"]) == (True, 2, 1)
     assert [path.stem for path in home.sessions.glob("*.json")] == [[*crew.accounts][1]]
+
+
+def test_sessions_can_begin_in_the_midst_of_their_lives(home: Home) -> None:
+    crew = Crew(home, random.Random(3), desks=11, aged=True)
+    lengths = sorted(account.length for account in crew.accounts.values())
+    assert lengths[-1] > 1_000_000
+    assert len(crew.accounts) == 11
+    assert lengths[0] < 50_000
