@@ -95,9 +95,14 @@ def _summary(daemon: Daemon) -> str:
 
 @contextlib.contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Stop at the first SIGTERM or SIGINT; the second one ends the process at once."""
+    """Stop at the first SIGTERM or SIGINT; the second one ends the process at once.
+
+    Also when the terminal goes, unless whoever started this said that it shall not matter (nohup).
+    """
     loop = asyncio.get_running_loop()
-    wanted = (signal.SIGTERM, signal.SIGINT)
+    wanted = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        wanted.append(signal.SIGHUP)
 
     def first(number: signal.Signals) -> None:
         log.info("signal.received", signal=number.name)

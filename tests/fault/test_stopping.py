@@ -56,7 +56,17 @@ async def test_a_stop_archives_what_was_saved_right_before_it(home: Home) -> Non
     assert unarchived(KeptInDirectory(home.archive), FEW) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+async def test_whoever_started_it_with_nohup_may_close_the_terminal(home: Home) -> None:
+    async with running(home, under=("nohup",)) as daemon:
+        daemon.process.send_signal(signal.SIGHUP)
+        put_all(home, FEW)
+        await eventually(lambda: unarchived(KeptInDirectory(home.archive), FEW) == [])
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda n: n.name
+)
 async def test_a_stop_while_the_store_is_down_ends_in_time_and_the_next_start_goes_on(
     home: Home, proxy: FaultProxy, server: Server, number: signal.Signals
 ) -> None:

@@ -31,7 +31,7 @@ Examples:
 )
 @config_option
 def command(config: Config) -> None:
-    """Archive this machine's sessions until stopped (SIGTERM, SIGINT).
+    """Archive this machine's sessions until stopped (SIGTERM, SIGINT, SIGHUP).
 
     Without configuration the archive is a local directory; `transcriptd config check` says which.
     A stop archives what is left, for at most `drain` seconds; a second signal ends at once.
