@@ -88,13 +88,6 @@ class Client:
         """Whether requests carry the SHA-256 of their body: without TLS nothing else holds."""
         return self._settings.endpoint.lower().startswith("http://")
 
-    @property
-    def _verify(self) -> str | bool | None:
-        """What to check the server's certificate by: `None` for the SDK's own bundle."""
-        if self._settings.endpoint.lower().startswith("http://"):
-            return False  # it shows none, and 140 would be loaded
-        return self._settings.ca_bundle or None
-
     def body_proof(self, hashes: Hashes) -> dict[str, Any]:
         """Return what goes along with a body so that the server refuses another one.
 
@@ -156,7 +149,7 @@ class Client:
                 "s3",
                 endpoint_url=settings.endpoint or None,
                 region_name=settings.region or (None if self.is_aws else DEFAULT_REGION),
-                verify=self._verify,
+                verify=settings.ca_bundle or None,
                 config=config,
             )
         )
