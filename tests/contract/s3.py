@@ -35,7 +35,7 @@ PROBE = r"^history/\.tail/\.probe/"
 NOT_PROBE = rf"^(?!{PROBE[1:]})"
 # For servers that do not enforce the least size of a part.
 SMALL = Limits(whole=16 * KIB, least=5 * KIB, most=64 * KIB, usual=8 * KIB)
-SHORT = Patience(base_s=4.0, rate=1 << 20)  # longer than a busy machine needs for an answer
+SHORT = Patience(base_s=1.5, rate=1 << 20)
 
 
 @asynccontextmanager

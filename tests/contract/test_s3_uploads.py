@@ -12,7 +12,6 @@ import pytest
 
 from tests.contract.s3 import (
     KEY,
-    SHORT,
     SMALL,
     Generated,
     all_of,
@@ -46,6 +45,7 @@ from transcriptd.errors import (
     Unsupported,
 )
 from transcriptd.stores import Fresh, Matches
+from transcriptd.stores.patience import Patience
 from transcriptd.stores.s3_parts import MIB, Limits
 
 if TYPE_CHECKING:
@@ -59,12 +59,13 @@ if TYPE_CHECKING:
 META = {"td-format": "1"}
 OLD, NEW = b"old" * 9_000, b"new" * 9_000
 REPO = Path(__file__).parents[2]
+UNHURRIED = Patience(base_s=4.0, rate=1 << 20)  # longer than a busy machine needs for an answer
 
 
 @pytest.fixture
 async def small(proxy: FaultProxy, tmp_path: Path) -> AsyncIterator[S3Store]:
     """A store with small parts, whose server is known already, and an object in it."""
-    async with opened(proxy.server, tmp_path, limits=SMALL, patience=SHORT) as store:
+    async with opened(proxy.server, tmp_path, limits=SMALL, patience=UNHURRIED) as store:
         await store.copies()
         await store.put(KEY, OLD, META)
         proxy.requests.clear()
