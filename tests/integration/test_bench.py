@@ -6,12 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.bench.book import read
 
 REPO = Path(__file__).parents[2]
-WITHIN_S = 400
+WITHIN_S = 280
 
 
+@pytest.mark.timeout(300)  # it sleeps between saves, and a busy machine takes longer
 def test_saves_and_kills_are_measured_and_nothing_is_lost(tmp_path: Path) -> None:
     scenarios = ("steady", "kills")
     options = ("--quick", "--server", "ministack", "--contenders", "transcriptd")
