@@ -94,7 +94,7 @@ class Uploader:
             store, journal, names, self._known, secret=secret, sizes=self._sizes, clock=clock
         )
         self._repaired: dict[str, float] = {}
-        self._documents: dict[str, str] = {}  # the ETag of each `session.json` that we put last
+        self._documents: dict[str, str] = {}  # the ETag of each `session.json` that we replaced
 
     async def archive(
         self, look: Look, cursor: Cursor | None, base_key: str
@@ -171,8 +171,8 @@ class Uploader:
             except ConditionFailed:  # a late one of ours, or another writer's
                 await self._journal.save(session, replace(cursor, document_digest=""))
                 raise Superseded("session.json is not what we knew") from None
-            tag = written.etag
-        self._documents[key] = tag
+            if tag:  # most are written once, and need not be remembered
+                self._documents[key] = written.etag
         cursor = replace(cursor, document_digest=digest)
         await self._journal.save(session, cursor)
         return cursor
