@@ -36,6 +36,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
+# At any moment; and what is not archived can be lost meanwhile.
+_MAY_BE_BACK_S = 15.0
+
 
 class Retry(Enum):
     """What a failed attempt means for the next one."""
@@ -144,7 +147,7 @@ class Unreachable(StoreError):
 
     retry = Retry.STORE
     degraded = "store_unreachable"
-    longest_pause = 15.0  # it may be back at any moment, and what is not archived can be lost
+    longest_pause = _MAY_BE_BACK_S
 
 
 class SlowDown(StoreError):
@@ -159,7 +162,7 @@ class ServerError(StoreError):
 
     retry = Retry.STORE
     degraded = "store_failing"
-    longest_pause = 15.0
+    longest_pause = _MAY_BE_BACK_S
 
 
 class AuthFailed(StoreError):

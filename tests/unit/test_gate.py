@@ -109,6 +109,17 @@ async def fail(gate: Gate, error: StoreError) -> None:
 class TestPressure:
     pressure = Pressure(highest=8, limit=8.0)
 
+    @pytest.mark.parametrize(
+        ("error", "longest"), [(Unreachable, 15), (ServerError, 15), (AuthFailed, 300)]
+    )
+    def test_a_store_that_may_be_back_at_any_moment_is_asked_after_15_seconds_at_the_latest(
+        self, error: type[StoreError], longest: float
+    ) -> None:
+        pressure = self.pressure
+        for _ in range(20):
+            pressure = pressure.failed(error(), pressure.epoch, 0.0, 0.999)
+        assert pressure.not_before == pytest.approx(longest, rel=0.01)
+
     def test_a_store_that_asks_for_less_gets_half(self) -> None:
         slower = self.pressure.failed(SlowDown(), 0, 0.0, 0.5)
         assert (slower.limit, slower.slots) == (4.0, 4)

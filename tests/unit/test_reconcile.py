@@ -104,6 +104,21 @@ async def test_a_deleted_journal_is_rebuilt_without_sending_a_byte(
     assert meta_of(bucket).generation == 1
 
 
+async def test_only_who_finds_no_claim_of_its_own_takes_for_granted_that_nothing_was_closed(
+    machine: Machine,
+) -> None:
+    machine.save(SHORT)
+    machine.store.crash_at(4)  # the claim was put
+    with pytest.raises((Crashed, BaseExceptionGroup)):
+        await machine.turn()
+    machine.store.recover()
+    await machine.restart()
+    machine.store.log.clear()
+    await machine.turn()
+    assert machine.archived() == history(SHORT)
+    assert machine.store.count("list", r"\.generations/") == 1
+
+
 @pytest.mark.parametrize("step", range(1, 15))
 async def test_wherever_a_rewrite_is_cut_short_the_next_start_finishes_it(
     machine: Machine, bucket: Bucket, step: int
