@@ -34,7 +34,8 @@ from transcriptd.plan import (
 from transcriptd.remask import Remask
 from transcriptd.screen import keeping
 from transcriptd.staged import StagedWork
-from transcriptd.survey import Survey, survey
+from transcriptd.survey import Survey, list_tails, survey
+from transcriptd.tail import Chain, Tails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from transcriptd.stores import Store
 
 log = get_logger("transcriptd.reconcile")
+
+ASSUMED = 128 << 10
+"""Up to so many bytes a base is put where nothing stands, without asking first whether it does."""
 
 
 class Reconciler:
@@ -88,7 +92,7 @@ class Reconciler:
         return replace(decision, look=await asyncio.to_thread(keeping, decision.look, kept, masks))
 
     async def _asked(self, look: Look, cursor: Cursor | None, key: str) -> Decision:
-        found = await self._survey(key, is_new=cursor is None)
+        found = await self._survey(key, look.snapshot.content.size, is_new=cursor is None)
         spoilt = await self._spoilt(look, found, key)
         if spoilt is not None:  # the source still has what was meant to lie there
             return self._decision(look, key, cursor, (spoilt,), found)
@@ -140,18 +144,29 @@ class Reconciler:
             found = await survey(self._store, self._names.prefix, staged.target.key)
             await self._staged.settle_without_source(session, staged, found)
 
-    async def _survey(self, key: str, *, is_new: bool) -> Survey:
-        """Look at the archive; where nothing is there yet, with our claim beside it already."""
-        try:
-            is_absent = is_new and await self._store.head(key) is None
-        except AccessDenied:  # who may not list is told so of what is absent, too
-            is_absent = False
-        newcomer = ""
-        if is_absent and not self._store.appends and await put_claim(self._store, self._names, key):
-            newcomer = self._names.writer
-        return await survey(
-            self._store, self._names.prefix, key, is_absent=is_absent, newcomer=newcomer
-        )
+    async def _survey(self, key: str, size: int, *, is_new: bool) -> Survey:
+        """Look at the archive of a stream of which `size` bytes would be sent."""
+        if is_new and not self._store.appends:
+            try:
+                untouched = await self._untouched(key, size)
+            except AccessDenied:  # who may not list is told so of what is absent, too
+                untouched = None
+            if untouched is not None:
+                return untouched
+        return await survey(self._store, self._names.prefix, key)
+
+    async def _untouched(self, key: str, size: int) -> Survey | None:
+        """Claim a stream that nobody has; `None` where somebody has it, or had it.
+
+        Whoever closes a generation has a claim, and claims stay: where there is none, nothing was
+        ever closed.
+        """
+        if size > ASSUMED and await self._store.head(key) is not None:
+            return None
+        tails = await list_tails(self._store, self._names.prefix, key)
+        if tails != Tails() or not await put_claim(self._store, self._names, key):
+            return None
+        return Survey(None, None, Tails(claims=(self._names.writer,)), Chain(), -1, may_list=True)
 
     async def _claim(self, key: str, found: Survey, replaces: str = "") -> Survey:
         """Claim a stream before anything is written to it: whoever claims later sees it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transcriptd import memory, notify
 from transcriptd.app import Daemon
@@ -31,6 +31,7 @@ async def serve(config: Config, environ: Mapping[str, str]) -> int:
 
     Raises `LockHeld` where another daemon runs on the same state directory or socket.
     """
+    asyncio.get_running_loop().set_exception_handler(unheard)
     async with Daemon(config, environ) as daemon:
         _say_where(daemon)
         with _signals(daemon.stop):
@@ -91,6 +92,19 @@ def _summary(daemon: Daemon) -> str:
     return f"{daemon.watch.files} sessions, {waiting} waiting" + (
         f"; degraded: {troubles}" if troubles else ""
     )
+
+
+def unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Hear of an error that nobody waited for.
+
+    Where a connection is lost while a body is sent, the request fails and is tried again; what was
+    still sending it fails beside it, and has nothing to add.
+    """
+    error = context.get("exception")
+    if isinstance(error, ConnectionError):
+        log.debug("connection.lost", error=str(error))
+    else:
+        loop.default_exception_handler(context)
 
 
 @contextlib.contextmanager

@@ -51,21 +51,10 @@ class Survey:
         return max(self.closed, self.tails.highest, self.meta.generation if self.meta else -1)
 
 
-async def survey(
-    store: Store, prefix: str, key: str, *, is_absent: bool = False, newcomer: str = ""
-) -> Survey:
-    """Ask how a stream stands. Raises `StoreError`.
-
-    `is_absent`: that there is no base is known. `newcomer`: a writer that had no claim here until
-    now. Whoever closes a generation has a claim, and claims stay: where a newcomer's is the only
-    one, no generation is closed, and nobody has to ask.
-    """
+async def survey(store: Store, prefix: str, key: str) -> Survey:
+    """Ask how a stream stands. Raises `StoreError`."""
     try:
         tails = await list_tails(store, prefix, key)
-        if is_absent:
-            is_untouched = bool(newcomer) and tails == Tails(claims=(newcomer,))
-            closed = -1 if is_untouched else await _highest_closed(store, prefix, key)
-            return Survey(None, None, tails, Chain(), closed, may_list=True)
     except AccessDenied:
         return await _without_listing(store, prefix, key)
     head, closed = await _both(store.head(key), _highest_closed(store, prefix, key))

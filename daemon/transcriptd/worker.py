@@ -242,7 +242,8 @@ class Worker:
             reason = "internal_error"
         outage = self._gate.error.degraded if self._gate.error else ""
         if reason != outage:  # an outage is logged once, for all sessions
-            log.warning(
+            say = log.debug if reason == "moved_on" and not pause_s else log.warning
+            say(
                 "session.attempt_failed",
                 session=session.id,
                 reason=reason,

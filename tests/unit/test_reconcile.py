@@ -18,8 +18,9 @@ from transcriptd.errors import (
     Unreachable,
 )
 from transcriptd.journal import entries
-from transcriptd.layout import Meta
+from transcriptd.layout import Meta, claim_key, generation_key
 from transcriptd.model import State
+from transcriptd.reconcile import ASSUMED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 BASE = r"/s/history\.jsonl$"
 KEY = "history/s/history.jsonl"
 CLOSED = "history/.generations/s/history.jsonl/000000.jsonl"
+US = "m1.0123456789ab"
 ASIDE = "history/.conflicts/s/history.jsonl/m2.222222222222.jsonl"
 SHORT, LONG = conversation(2), conversation(5)
 OTHER = conversation(3, about="something else")
@@ -176,7 +178,7 @@ async def test_an_archive_by_the_agents_own_sink_is_continued(
 ) -> None:
     bucket.overwrite(KEY, history(SHORT))
     machine.save(LONG)
-    await machine.turn()
+    await until_archived(machine)
     assert (machine.archived(), meta_of(bucket).generation) == (history(LONG), 0)
 
 
@@ -184,7 +186,20 @@ async def test_an_equal_archive_by_the_agents_own_sink_is_adopted_as_it_is(
     machine: Machine, bucket: Bucket
 ) -> None:
     bucket.overwrite(KEY, history(LONG))
+    before = bucket.objects[KEY]
     machine.save(LONG)
+    await until_archived(machine)
+    assert bucket.objects[KEY] is before
+    assert machine.record().state is State.CURRENT
+
+
+async def test_a_large_base_of_the_agents_own_sink_is_found_before_ours_is_sent(
+    machine: Machine, bucket: Bucket
+) -> None:
+    large = conversation(1200, about="large")
+    assert len(history(large)) > ASSUMED
+    bucket.overwrite(KEY, history(large))
+    machine.save(large)
     await machine.turn()
     assert machine.store.count("put", BASE) == 0
     assert machine.record().state is State.CURRENT
@@ -196,10 +211,38 @@ async def test_a_strangers_archive_that_differs_is_kept_before_it_is_replaced(
     bucket.overwrite(KEY, history(OTHER))
     etag = bucket.objects[KEY].etag
     machine.save(SHORT)
-    await machine.turn()
+    await until_archived(machine)
     assert machine.archived() == history(SHORT)
     kept = bucket.objects[f"history/.conflicts/s/history.jsonl/foreign-{etag}.jsonl"]
     assert kept.body == history(OTHER)
+
+
+@pytest.mark.parametrize("claimant", [US, "m2.222222222222"])
+async def test_where_somebody_was_before_no_finished_generation_is_begun_again(
+    machine: Machine, bucket: Bucket, claimant: str
+) -> None:
+    bucket.overwrite(claim_key("history/", KEY, claimant), b"{}")
+    bucket.overwrite(generation_key("history/", KEY, 4), history(OTHER))
+    machine.save(SHORT)
+    await machine.turn()
+    assert (machine.archived(), meta_of(bucket).generation) == (history(SHORT), 5)
+
+
+async def test_of_two_newcomers_the_second_finds_the_claim_of_the_first(
+    machine: Machine, second: Machine, bucket: Bucket
+) -> None:
+    for each, messages in ((machine, SHORT), (second, OTHER)):
+        each.save(messages)
+    held = machine.store.hold("put", key="writer-")
+    first = asyncio.create_task(machine.turn())
+    await held.arrived.wait()
+    await second.turn()
+    held.release()
+    with pytest.raises(Superseded):
+        await first
+    await machine.turn()
+    assert bucket.objects[KEY].body == history(OTHER)
+    assert bucket.objects[f"history/.conflicts/s/history.jsonl/{US}.jsonl"].body == history(SHORT)
 
 
 async def test_what_the_agents_own_sink_cut_off_is_repaired_and_reported(

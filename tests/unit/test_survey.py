@@ -243,32 +243,6 @@ async def test_a_list_of_generations_that_is_denied_is_an_error_of_its_own(
         await ask(store)
 
 
-async def test_where_a_newcomers_claim_is_the_only_one_no_generation_is_asked_for(
-    store: MemoryStore,
-) -> None:
-    store.objects[claim_key(PREFIX, KEY, US)] = SOMETHING
-    found = await survey(store, PREFIX, KEY, is_absent=True, newcomer=US)
-    assert (found.head, found.tails.claims, found.used) == (None, (US,), -1)
-    assert requests(store) == [("list", tail_prefix(PREFIX, KEY))]
-
-
-async def test_what_another_writer_left_without_a_base_is_asked_for_by_a_newcomer(
-    store: MemoryStore,
-) -> None:
-    store.objects[claim_key(PREFIX, KEY, US)] = SOMETHING
-    store.objects[claim_key(PREFIX, KEY, OTHER)] = SOMETHING
-    close(store, 4)
-    found = await survey(store, PREFIX, KEY, is_absent=True, newcomer=US)
-    assert found.used == 4
-
-
-async def test_who_was_here_before_asks_for_generations_without_a_base(store: MemoryStore) -> None:
-    store.objects[claim_key(PREFIX, KEY, US)] = SOMETHING
-    close(store, 4)
-    found = await survey(store, PREFIX, KEY, is_absent=True)
-    assert found.used == 4
-
-
 async def test_listing_tails_is_one_request(store: MemoryStore) -> None:
     put_tail_at = segment_key(PREFIX, KEY, 0, 2)
     store.objects[put_tail_at] = SOMETHING

@@ -228,10 +228,10 @@ async def test_a_session_that_moved_to_another_root_continues_its_stream(
 
 async def test_while_the_store_is_down_no_document_is_held_in_memory(machine: Machine) -> None:
     machine.save(SHORT, "a")
-    machine.store.fail("head", Unreachable("down"))
+    machine.store.fail("list", Unreachable("down"))
     with pytest.raises(Unreachable):
         await machine.turn(machine.session("a"))
-    held = machine.store.hold("head")
+    held = machine.store.hold("list")
     probe = asyncio.create_task(machine.turn(machine.session("a")))
     await held.arrived.wait()
     machine.save(SHORT, "b")
