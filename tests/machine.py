@@ -92,7 +92,7 @@ class Machine:
         self.worker = Worker(
             sources={"codetether": CodeTether((), {"HOME": str(self.root.parent)})},
             screens=defaultdict(lambda: self.screen),
-            excluded=lambda session, _: self.excluded.get(session, ""),
+            excluded={"codetether": lambda session, _: self.excluded.get(session, "")},
             journal=self.journal,
             uploader=self.uploader,
             gate=self.gate,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from transcriptd import identity, notify
 from transcriptd.budget import Budget
 from transcriptd.debounce import Debounce
-from transcriptd.exclude import why
+from transcriptd.exclude import reasons
 from transcriptd.gate import Gate
 from transcriptd.journal import Journal
 from transcriptd.layout import Names
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from transcriptd.config import Config
     from transcriptd.errors import StoreError
-    from transcriptd.model import Session, Stat
+    from transcriptd.model import Session
     from transcriptd.sources import Source
     from transcriptd.stores import Store
 
@@ -117,7 +117,7 @@ class Daemon:
         self._worker = worker = Worker(
             sources=self.sources,
             screens=self.screens,
-            excluded=self._excluded,
+            excluded=reasons(config, self.sources),
             journal=self.journal,
             uploader=uploader,
             gate=self.gate,
@@ -134,10 +134,6 @@ class Daemon:
             on_failure=worker.failed,
         )
         return pool, self._watching(self.sources, on_change=pool.touch)
-
-    def _excluded(self, session: Session, stat: Stat) -> str:
-        source = self.sources[session.source]
-        return why(self.config.excludes_of(source.name), source, session, stat, time())
 
     def _watching(
         self, sources: Mapping[str, Source], *, on_change: Callable[[Session], None]

@@ -8,6 +8,7 @@ the session waits: what may be excluded is not sent.
 from __future__ import annotations
 
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 from transcriptd.config import Excludes
@@ -26,8 +27,9 @@ from transcriptd.tree import LINES, Tree
 from transcriptd.workspace import is_within, named_in_whole, owner_of, spelt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from transcriptd.config import Config
     from transcriptd.content import Content
     from transcriptd.model import Stat
     from transcriptd.sources import Source
@@ -44,6 +46,22 @@ _HEAD = 1 << 20
 _PIECE = 1 << 16
 _LONGEST_NAME = 200  # of Claude Code's directories: a longer one is cut, and a hash put behind
 _INDEXES = {"codex": "session_index.jsonl"}
+
+
+def reasons(
+    config: Config, sources: Mapping[str, Source]
+) -> dict[str, Callable[[Session, Stat], str]]:
+    """Return who knows why a session is excluded, for the sources of which any is."""
+
+    def asking(source: Source, excludes: Excludes) -> Callable[[Session, Stat], str]:
+        return lambda session, stat: why(excludes, source, session, stat, time())
+
+    excluding = {name: config.excludes_of(name) for name in sources}
+    return {
+        name: asking(sources[name], excludes)
+        for name, excludes in excluding.items()
+        if excludes != _NOTHING
+    }
 
 
 def why(excludes: Excludes, source: Source, session: Session, stat: Stat, now: float) -> str:

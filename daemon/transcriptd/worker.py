@@ -59,8 +59,8 @@ _MOST_OF_A_MIRROR = 64 << 20  # of what is new, one request or the parts of one 
 class Worker:
     """Does one turn.
 
-    `screens` are the rules for each source. `excluded` gives the reason why a session never leaves,
-    or nothing, and blocks.
+    `screens` are the rules for each source. `excluded` gives, for the sources of which anything is,
+    the reason why a session never leaves, or nothing, and blocks.
     `max_document` in bytes, `max_lag` how many seconds a base may be behind, `clock` in monotonic
     and `wall_clock` in Unix seconds.
     """
@@ -70,7 +70,7 @@ class Worker:
         *,
         sources: dict[str, Source],
         screens: Mapping[str, Screen],
-        excluded: Callable[[Session, Stat], str],
+        excluded: Mapping[str, Callable[[Session, Stat], str]],
         journal: Journal,
         uploader: Uploader,
         gate: Gate,
@@ -143,8 +143,10 @@ class Worker:
         if before and only_changes and _is_dealt_with(before, stat):
             self._status.set(session, before.state, before.reason, before.message)
             return None
-        if stat and (reason := await asyncio.to_thread(self._excluded, session, stat)):
-            return await self._ending.excluded(turn, before, stat, reason)
+        if stat and (why := self._excluded.get(session.source)):
+            reason = await asyncio.to_thread(why, session, stat)
+            if reason:
+                return await self._ending.excluded(turn, before, stat, reason)
         size = self._size(session, stat, cursor)
         async with self._streams.hold(session) as key, self._budget.borrow(size):
             if cursor and self._streams.changes(session, cursor, key):

@@ -51,15 +51,21 @@ class Puts:
     cpu_s: float
 
 
-def of_a_save(server: Server, scenario: str, *, whole: int, change: int) -> list[Figure]:
-    """Return the floors of a save of so many bytes, of which some are new."""
-    read_s, read_cpu_s = read_and_digest(whole)
+def of_a_save(
+    server: Server, scenario: str, *, whole: int, change: int, every_s: float
+) -> list[Figure]:
+    """Return the floors of a save of so many bytes, of which some are new.
+
+    They come as the saves do, once every `every_s` seconds: what has paused costs about twice of
+    what is done again at once.
+    """
+    read_s, read_cpu_s = read_and_digest(whole, every_s=every_s)
     figures = [
         Figure.of(scenario, READ, "save to archived", "ms", [s * 1000 for s in read_s]),
         Figure(scenario, READ, "CPU per save", "ms", read_cpu_s * 1000 / len(read_s)),
     ]
     for name, size in ((PUT_WHOLE, whole), (PUT_CHANGE, change)):
-        puts = asyncio.run(bare_puts(server, _TIMES, size, at_once=1))
+        puts = asyncio.run(bare_puts(server, _TIMES, size, at_once=1, every_s=every_s))
         figures += [
             Figure.of(scenario, name, "save to archived", "ms", [s * 1000 for s in puts.each_s]),
             Figure(scenario, name, "CPU per save", "ms", puts.cpu_s * 1000 / _TIMES),
@@ -105,7 +111,7 @@ def of_a_start(scenario: str, directory: Path) -> list[Figure]:
     return [Figure.of(scenario, SCAN, "start", "s", took)]
 
 
-def read_and_digest(size: int) -> tuple[list[float], float]:
+def read_and_digest(size: int, *, every_s: float = 0.0) -> tuple[list[float], float]:
     """Read and digest a file of so many bytes; return the wall times, and the CPU time of all."""
     took = []
     with tempfile.TemporaryDirectory(prefix="transcriptd-bench-") as directory:
@@ -113,13 +119,16 @@ def read_and_digest(size: int) -> tuple[list[float], float]:
         path.write_bytes(os.urandom(size))
         cpu_s = time.process_time()
         for _ in range(_TIMES):
+            time.sleep(every_s)
             begun = time.perf_counter()
             sha256(path.read_bytes()).digest()
             took.append(time.perf_counter() - begun)
         return took, time.process_time() - cpu_s
 
 
-async def bare_puts(server: Server, count: int, size: int, *, at_once: int) -> Puts:
+async def bare_puts(
+    server: Server, count: int, size: int, *, at_once: int, every_s: float = 0.0
+) -> Puts:
     """Put new objects of so many bytes, through a tap as everybody's."""
     body = os.urandom(size // 2).hex().encode("ascii")
     slots, each_s = asyncio.Semaphore(at_once), []
@@ -139,6 +148,7 @@ async def bare_puts(server: Server, count: int, size: int, *, at_once: int) -> P
 
             async def put(key: str) -> None:
                 async with slots:
+                    await asyncio.sleep(every_s)
                     begun = time.perf_counter()
                     await client.put_object(Bucket=target.bucket, Key=key, Body=body)
                     each_s.append(time.perf_counter() - begun)

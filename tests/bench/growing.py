@@ -97,7 +97,7 @@ class Machine:
         self._worker = Told(
             sources={"codetether": CodeTether((), {"HOME": "/nowhere"})},
             screens={},
-            excluded=lambda *_: "",
+            excluded={},
             journal=journal,
             uploader=Uploader(store, journal, names, clock=lambda: self.now),
             gate=Gate(8),

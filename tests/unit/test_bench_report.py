@@ -12,6 +12,7 @@ import pytest
 from tests.bench.book import BEHIND, Book, Part, entry_of, read, write
 from tests.bench.contenders.loop import Aws, Rclone, S5cmd
 from tests.bench.counts import most_descriptors, wrong
+from tests.bench.floors import PUT_CHANGE
 from tests.bench.pictures import pictures
 from tests.bench.plot import Axis, Curve, curves
 from tests.bench.report import BEGIN, END, budgets, comparison, growing, into_readme, origin, tables
@@ -128,11 +129,13 @@ def test_a_budget_is_met_or_not() -> None:
     figures = [
         Figure.of(steady, SUBJECT, "save to archived", "ms", [90.0] * 50 + [400.0] * 2),
         Figure(steady, SUBJECT, "CPU per save", "ms", 3.9),
+        Figure(steady, PUT_CHANGE, "CPU per save", "ms", 0.5),
     ]
     table = budgets(book_of(steady=figures))
     assert cells(table, "1 MB, save to archived, p50")[3:5] == ["≤ 150 ms", "yes"]
     assert cells(table, "… p99")[3:] == ["≤ 250 ms", "**no**", "≤ 100 ms: no"]
-    assert cells(table, "… CPU per save")[4:] == ["yes", "≤ 4 ms: yes"]
+    label = "… CPU per save, beside a PUT of the change"
+    assert cells(table, label)[3:] == ["≤ 10 ×", "yes", "≤ 5 ×: no"]  # noqa: RUF001 - as it is shown
 
 
 def test_a_budget_in_multiples_of_a_floor_is_judged_by_the_floor_of_the_same_run() -> None:
