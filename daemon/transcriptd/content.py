@@ -6,8 +6,13 @@ a stream may be larger than memory.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import accumulate
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BLOCK = 1 << 20
 _LINE_FEED = b"\n"
@@ -36,6 +41,35 @@ class Held:
 
     def read(self, start: int, end: int) -> bytes:
         return self.data if (start, end) == (0, len(self.data)) else self.data[start:end]
+
+
+class Joined:
+    """Lines that are held in memory one by one, each without its line feed.
+
+    A read puts together what it returns: the whole is never there twice.
+    """
+
+    def __init__(self, lines: Sequence[bytes]) -> None:
+        self._lines = lines
+        self._ends = [*accumulate(len(memoryview(line)) + 1 for line in lines)]
+
+    @property
+    def size(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def read(self, start: int, end: int) -> bytes:
+        end = min(end, self.size)
+        if start >= end:
+            return b""
+        first, last = bisect_right(self._ends, start), bisect_left(self._ends, end)
+        pieces: list[bytes | memoryview] = [*self._lines[first : last + 1], b""]
+        if end < self._ends[last]:
+            pieces[-2:] = [memoryview(self._lines[last])[: end - self._start(last)]]
+        pieces[0] = memoryview(pieces[0])[start - self._start(first) :]
+        return b"\n".join(pieces)
+
+    def _start(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
 
 
 @dataclass(slots=True)
@@ -77,5 +111,5 @@ def count_lines(content: Content, end: int) -> int:
     return records.count
 
 
-def _conforms(content: Held) -> Content:
-    return content
+def _conforms(held: Held, joined: Joined) -> tuple[Content, ...]:
+    return held, joined

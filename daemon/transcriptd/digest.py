@@ -20,11 +20,6 @@ Buffer = bytes | memoryview
 EMPTY = bytes(32)
 
 
-def chain(before: bytes, block: Buffer) -> bytes:
-    """Carry the digest on over one block of at most 1 MiB."""
-    return sha256(before + sha256(block).digest()).digest()
-
-
 def digest(data: bytes) -> str:
     """Return the digest of a whole stream, in hex."""
     return digests(Held(data), [len(data)])[0]
@@ -33,8 +28,7 @@ def digest(data: bytes) -> str:
 def digests(content: Content, lengths: Iterable[int]) -> list[str]:
     """Return the digests of the first `lengths` bytes (ascending, none behind the end).
 
-    In one pass: every block is hashed once, and once more in part for a length that ends inside it.
-    Blocks for as long as that takes.
+    In one pass: every byte is read and hashed once. Blocks for as long as that takes.
     """
     return digests_from(content, EMPTY, 0, lengths)[0]
 
@@ -47,13 +41,14 @@ def digests_from(
     Returns with them what it is at the last boundary that was passed.
     """
     found: list[str] = []
+    digester, at = Digester(value), boundary
     for length in lengths:
-        while boundary + BLOCK <= length:
-            value = chain(value, _piece(content, boundary, boundary + BLOCK))
-            boundary += BLOCK
-        rest = _piece(content, boundary, length)
-        found.append((chain(value, rest) if rest else value).hex())
-    return found, value
+        while at < length:
+            end = min(at - at % BLOCK + BLOCK, length)
+            digester.update(_piece(content, at, end))
+            at = end
+        found.append(digester.hexdigest())
+    return found, digester.value
 
 
 def _piece(content: Content, start: int, end: int) -> Buffer:
@@ -63,11 +58,15 @@ def _piece(content: Content, start: int, end: int) -> Buffer:
 
 
 class Digester:
-    """The digest of a stream that arrives in pieces of any size."""
+    """The digest of a stream that arrives in pieces of any size.
 
-    def __init__(self) -> None:
+    `value` is what it is at the last block boundary that was passed, and at first at the one where
+    the pieces begin.
+    """
+
+    def __init__(self, value: bytes = EMPTY) -> None:
         self.length = 0
-        self._value = EMPTY
+        self.value = value
         self._block = sha256()
         self._room = BLOCK
 
@@ -80,10 +79,10 @@ class Digester:
             view = view[taken:]
             self._room -= taken
             if not self._room:
-                self._value = sha256(self._value + self._block.digest()).digest()
+                self.value = sha256(self.value + self._block.digest()).digest()
                 self._block, self._room = sha256(), BLOCK
 
     def hexdigest(self) -> str:
         if self._room == BLOCK:
-            return self._value.hex()
-        return sha256(self._value + self._block.digest()).hexdigest()
+            return self.value.hex()
+        return sha256(self.value + self._block.digest()).hexdigest()

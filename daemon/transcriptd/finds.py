@@ -135,7 +135,7 @@ def _file(session: Session, max_document: int, *, has_lines: bool) -> Iterator[_
 
 def _document(source: Documents, session: Session, data: bytes) -> Iterator[_Part]:
     lines, rest = source.lines(session, data), source.document(session, data)
-    yield _Part(Held(lines.content))
+    yield _Part(lines.content)
     if rest:
         yield _Part(Held(rest), is_numbered=False)
 

@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transcriptd.content import Held
 from transcriptd.digest import digests
 from transcriptd.errors import Changing, Unreadable
 from transcriptd.files import open_file, stat_of, wait_out_the_tick
@@ -94,12 +93,12 @@ def look(
     if with_document:
         with contextlib.suppress(Unreadable):  # the lines can be read, and they come first
             document = source.document(session, data)
-    snapshot = Snapshot(session, stat, Held(lines.content), lines.records, document)
+    snapshot = Snapshot(session, stat, lines.content, lines.records, document)
     return Look(snapshot, digest, extends)
 
 
 def _compare(lines: Lines, cursor: Cursor | None) -> tuple[str, bool]:
-    content, size = Held(lines.content), len(lines.content)
+    content, size = lines.content, lines.content.size
     if cursor is None:
         return digests(content, [size])[0], True
     if cursor.length > size:

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from transcriptd.archive import Span, open_stream
-from transcriptd.content import Held
 from transcriptd.digest import digests
 from transcriptd.errors import Unreadable, Vanished
 from transcriptd.landing import stands
@@ -85,8 +84,7 @@ class Judge:
                     return Standing(stat)
                 message = f"what stands there cannot be compared: {error}"
                 return Standing(stat, error.reason, message)
-            content = Held(lines.content)
-            compared = await self._archive.compare(each.key, content, found)
+            compared = await self._archive.compare(each.key, lines.content, found)
             if compared.word != "shorter" or compared.hides:
                 return _standing(stat, compared, _MESSAGES)
             ours, archived = map(self._source.saved_at, (data, document or b""))

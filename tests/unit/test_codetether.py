@@ -8,6 +8,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,8 @@ def session(session_id: str) -> Session:
 
 
 def content_of(data: bytes, *, known: int = 0, session_id: str = documents.SESSION_ID) -> bytes:
-    return source.lines(session(session_id), data, known).content
+    content = source.lines(session(session_id), data, known).content
+    return content.read(0, content.size)
 
 
 def with_messages(*messages: bytes) -> bytes:
@@ -49,9 +51,9 @@ class TestLines:
     @pytest.mark.parametrize("name", SAMPLES)
     def test_a_sample_becomes_the_lines_that_were_written_down_for_it(self, name: str) -> None:
         data = (DATA / f"{name}.json").read_bytes()
-        lines = source.lines(session(name), data)
-        assert lines.content == (DATA / f"{name}.history.jsonl").read_bytes()
-        assert lines.records == lines.content.count(b"\n")
+        expected = (DATA / f"{name}.history.jsonl").read_bytes()
+        assert content_of(data, session_id=name) == expected
+        assert source.lines(session(name), data).records == expected.count(b"\n")
 
     @pytest.mark.parametrize("name", SAMPLES)
     def test_a_sample_has_the_rest_that_was_written_down_for_it(self, name: str) -> None:
@@ -92,10 +94,9 @@ class TestLines:
 
     def test_a_line_separator_of_unicode_does_not_end_a_line(self) -> None:
         text = documents.message("user", "one\u2028still one\u2029and one")
-        lines = source.lines(
-            session(documents.SESSION_ID), documents.compact(documents.document([text]))
-        )
-        assert (lines.records, lines.content) == (1, documents.history([text]))
+        data = documents.compact(documents.document([text]))
+        assert content_of(data) == documents.history([text])
+        assert source.lines(session(documents.SESSION_ID), data).records == 1
 
     @given(st.data(), documents.conversations(max_size=3))
     def test_the_order_of_a_documents_fields_does_not_matter(
@@ -107,6 +108,16 @@ class TestLines:
 
     def test_nothing_but_id_and_messages_is_needed(self) -> None:
         assert content_of(with_messages(b"{}")) == b"{}\n"
+
+    @given(st.lists(documents.spelled_objects(), max_size=4), st.integers(0, 4))
+    def test_the_lines_are_what_each_message_by_itself_gives(
+        self, messages: list[documents.Spelled], known: int
+    ) -> None:
+        data = with_messages(*(message.spaced for message in messages))
+        raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])["messages"]
+        each = [bytes(message) for message in msgspec.json.decode(raw, type=list[msgspec.Raw])]
+        each[known:] = [msgspec.json.format(message, indent=-1) for message in each[known:]]
+        assert content_of(data, known=known) == b"".join(message + b"\n" for message in each)
 
     @given(documents.conversations(), st.integers(0, 8))
     def test_what_is_known_of_a_compact_document_changes_none_of_its_lines(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transcriptd.content import BLOCK, Held
-from transcriptd.digest import EMPTY, Digester, chain, digest, digests
+from transcriptd.digest import Digester, digest, digests, digests_from
 
 PATTERN = bytes(range(251)) * (2 * BLOCK // 251 + 300)
 AROUND_BLOCKS = sorted({0, 1, 2, *(b * BLOCK + d for b in (1, 2) for d in (-1, 0, 1)), 70_000})
@@ -63,23 +64,33 @@ def test_the_digests_of_several_lengths_are_those_of_each_prefix(wanted: list[in
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(lengths, min_size=1, max_size=5).map(sorted))
-def test_of_a_stream_that_is_not_in_memory_no_more_than_a_block_is_asked_for(
+def test_of_a_stream_that_is_not_in_memory_no_more_than_one_block_at_once_is_asked_for(
     wanted: list[int],
 ) -> None:
     content = Afar(PATTERN)
     digests(content, wanted)
-    assert all(0 <= end - start <= BLOCK for start, end in content.pieces)
+    assert all(start // BLOCK == (end - 1) // BLOCK for start, end in content.pieces)
     assert all(end <= wanted[-1] for _, end in content.pieces)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(lengths, min_size=1, max_size=5).map(sorted))
-def test_a_block_is_read_once_however_many_lengths_lie_behind_it(wanted: list[int]) -> None:
+def test_each_byte_is_read_once_however_many_lengths_lie_behind_it(wanted: list[int]) -> None:
     content = Afar(PATTERN)
     digests(content, wanted)
-    whole = [piece for piece in content.pieces if piece[1] - piece[0] == BLOCK]
-    assert len(whole) == len(set(whole))
-    assert len(content.pieces) - len(whole) <= len(wanted)
+    assert content.pieces == list(pairwise([0, *dict.fromkeys(end for _, end in content.pieces)]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([0, BLOCK, 2 * BLOCK]), st.lists(lengths, min_size=1, max_size=3))
+def test_digests_are_carried_on_from_a_block_boundary_to_the_last_one(
+    boundary: int, behind: list[int]
+) -> None:
+    wanted = sorted(min(boundary + length, len(PATTERN)) for length in behind)
+    before = bytes.fromhex(digest(PATTERN[:boundary]))
+    found, value = digests_from(Held(PATTERN), before, boundary, wanted)
+    assert found == [digest(PATTERN[:length]) for length in wanted]
+    assert value.hex() == digest(PATTERN[: wanted[-1] - wanted[-1] % BLOCK])
 
 
 @settings(max_examples=40, deadline=None)
@@ -100,16 +111,7 @@ def test_one_changed_byte_changes_the_digest(length: int, data: st.DataObject) -
     assert digest(bytes(changed)) != digest(PATTERN[:length])
 
 
-def test_a_digest_is_carried_on_from_a_block_boundary() -> None:
-    at_boundary = bytes.fromhex(digest(PATTERN[:BLOCK]))
-    assert chain(at_boundary, PATTERN[BLOCK : BLOCK + 5]).hex() == digest(PATTERN[: BLOCK + 5])
-
-
-def test_the_chain_begins_with_the_digest_of_nothing() -> None:
-    assert chain(EMPTY, b"abc").hex() == digest(b"abc")
-
-
 def test_a_view_has_the_digest_of_its_bytes() -> None:
     digester, view = Digester(), memoryview(PATTERN)[3:9]
     digester.update(view)
-    assert digester.hexdigest() == chain(EMPTY, view).hex() == digest(PATTERN[3:9])
+    assert digester.hexdigest() == digest(PATTERN[3:9])

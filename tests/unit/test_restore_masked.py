@@ -252,7 +252,8 @@ class TestDocuments:
         await restore(machine)
         source = CodeTether([], {"HOME": "/nonexistent"})
         data = machine.session().path.read_bytes()
-        assert source.lines(machine.session(), data).content == content
+        lines = source.lines(machine.session(), data).content
+        assert lines.read(0, lines.size) == content
         await machine.restart("lost")
         machine.save_bytes(data)
         sent = len(machine.store.log)

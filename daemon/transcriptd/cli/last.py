@@ -86,7 +86,8 @@ def _in_file(config: Config, source: CodeTether, found: Found, count: int) -> li
         return None
     with suppress(SourceError):
         data, _ = read(found.session, config.max_document)
-        lines = source.lines(found.session, data).content.removesuffix(b"\n")
+        content = source.lines(found.session, data).content
+        lines = content.read(0, content.size).removesuffix(b"\n")
         return [line + b"\n" for line in lines.split(b"\n")[-count:]] if lines else []
     return None
 

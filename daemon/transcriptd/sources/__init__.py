@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transcriptd.config import Config
+    from transcriptd.content import Content
     from transcriptd.layout import Names
     from transcriptd.model import Session, Stat
     from transcriptd.places import Places
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Lines:
     """A session as its stream: `content` is `records` lines, each ending in a line feed."""
 
-    content: bytes
+    content: Content
     records: int
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from transcriptd.content import Joined
 from transcriptd.errors import Unreadable
 from transcriptd.files import stat_at
 from transcriptd.layout import document_key, history_key
@@ -143,9 +144,7 @@ class CodeTether:
             raise Unreadable("wrong_id", "the id inside the document is not the file's name")
         messages = document.messages
         lines = [*messages[:known], *map(_line, messages[known:])]
-        content = b"\n".join([*lines, b""])
-        _require_utf8(content, sum(len(memoryview(m)) + 1 for m in messages[:known]))
-        return Lines(content, len(lines))
+        return Lines(Joined(lines), len(lines))
 
     def document(self, session: Session, data: bytes) -> bytes | None:
         del session  # the document says it all
@@ -160,12 +159,9 @@ class CodeTether:
 
     def record(self, line: bytes) -> bytes:
         try:
-            record = bytes(_line(line))
-            if not record.isascii():
-                record.decode()
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            return bytes(_line(line))
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise _explained(line, error) from None
-        return record
 
     def saved_at(self, data: bytes) -> float | None:
         try:
@@ -250,24 +246,13 @@ def _least(saved_at: float) -> dict[str, object]:
 
 def _line(message: msgspec.Raw | bytes) -> msgspec.Raw | bytes:
     line = compact(message)
-    if bytes(memoryview(line)[:1]) != b"{":
+    try:
+        text = str(line, "utf-8")  # that it is UTF-8 is nowhere else checked
+    except UnicodeDecodeError as error:
+        raise Unreadable("invalid_utf8", f"a message is not UTF-8: {error.reason}") from None
+    if not text.startswith("{"):
         raise Unreadable("wrong_type", "a message is not an object")
     return line
-
-
-def _require_utf8(content: bytes, start: int) -> None:
-    """Raise `Unreadable` where `content[start:]` is not UTF-8; in pieces, to bound the memory."""
-    if content.isascii():
-        return
-    view = memoryview(content)
-    while start < len(view):
-        end = min(start + (1 << 20), len(view))
-        end = content.rfind(b"\n", start, end) + 1 or content.find(b"\n", end) + 1
-        try:
-            str(view[start:end], "utf-8")
-        except UnicodeDecodeError as error:
-            raise Unreadable("invalid_utf8", f"a message is not UTF-8: {error.reason}") from None
-        start = end
 
 
 def _explained(data: bytes, error: Exception) -> Unreadable:
