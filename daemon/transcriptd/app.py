@@ -237,7 +237,7 @@ class Daemon:
             return
         log.info(
             "daemon.draining",
-            waiting=len(self.pool.waiting()),
+            waiting=self.pool.backlog,
             at_most_s=self.config.drain,
             hint="a second signal ends at once",
         )
@@ -248,7 +248,7 @@ class Daemon:
         ]
         await asyncio.wait(ending, timeout=self.config.drain, return_when=asyncio.FIRST_COMPLETED)
         await _cancel(ending)
-        left = len(self.pool.waiting())
+        left = self.pool.backlog
         if left:
             log.info("daemon.drained", left=left, hint="archived at the next start")
         else:
@@ -273,7 +273,7 @@ class Daemon:
             if foreign and time() - foreign.since > _FOREIGN_S:
                 self.status.recover("foreign_writer")  # said again when it happens again
             for trouble in self.status.degraded.values():
-                waiting = len(self.pool.waiting()) if self.pool else 0
+                waiting = self.pool.backlog if self.pool else 0
                 log.warning("daemon.still_degraded", reason=trouble.reason, waiting=waiting)
 
     def makes_progress(self) -> bool:

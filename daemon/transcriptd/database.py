@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
+from transcriptd.apart import any_text
 from transcriptd.soundness import leave_mark, take_mark
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Database:
 
     def read(self, query: str, values: tuple[object, ...] = ()) -> list[Any]:
         """Return the rows of a query; none where the database cannot be read."""
-        for text_factory in (str, _any_text):
+        for text_factory in (str, any_text):
             try:
                 reader = self._reader()
                 reader.text_factory = text_factory
@@ -304,10 +305,6 @@ def read_only(path: Path) -> str:
 
 def _tables(connection: sqlite3.Connection) -> list[Any]:
     return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
-
-
-def _any_text(text: bytes) -> str:
-    return text.decode(errors="replace")
 
 
 def _is_damage(error: sqlite3.Error | UnicodeDecodeError) -> bool:

@@ -12,17 +12,24 @@
 
 Owns the socket: who may reach it, and that no live one is taken over. A daemon that cannot be asked
 still archives: what goes wrong here is `degraded`, except a lock that another daemon holds.
+
+What is said of very many sessions is put together in a thread, one answer after the other: while
+somebody asks, archiving goes on, and keeps the threads it has.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import os
 import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
 from aiohttp import web
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from transcriptd.config.settings import HealthSettings
+    from transcriptd.moment import Moment, Told
     from transcriptd.report import Report
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +55,7 @@ DEFAULT_TIMEOUT_S = 60.0
 _LONGEST_TIMEOUT_S = 24 * 3600.0
 _CLOSE_S = 1.0
 _BACKLOG = 64
+_ROWS_A_PIECE = 200
 
 
 class Outcome(Protocol):
@@ -105,6 +114,7 @@ class Health:
         self._sync = sync
         self._take_over = take_over
         self._closing = AsyncExitStack()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="report")
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opened:
@@ -123,6 +133,7 @@ class Health:
 
     async def __aexit__(self, *_: object) -> None:
         await self._closing.aclose()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _answer_on_socket(self, opened: AsyncExitStack, path: Path) -> None:
         async with AsyncExitStack() as binding:
@@ -187,17 +198,23 @@ class Health:
         ready = status.ready and not status.stopping
         return _json(200 if ready else 503, {"status": self._report.state})
 
-    async def _status(self, request: web.Request) -> web.Response:
+    async def _status(self, request: web.Request) -> web.StreamResponse:
         everything = request.query.get("all", "") not in {"", "0"}
         within_s = _seconds(request, "expiring", SOON_S)
         if not within_s >= 0:
             return _json(400, {"error": "expiring: expected a number of seconds"})
-        return _json(200, self._report.document(everything=everything, within_s=within_s))
+        moment = self._report.moment()
+        tell = partial(_told, moment, everything=everything, within_s=within_s)
+        told, rows = await asyncio.get_running_loop().run_in_executor(self._thread, tell)
+        head = _dumps(self._report.head(told, within_s)).encode()
+        return await _send(request, [head[:-1], b',"sessions":[', *rows, b"]}"])
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         from transcriptd.metrics import CONTENT_TYPE, Metrics  # 1 MB, where nobody asks
 
-        text = Metrics(self._report).text()
+        moment = self._report.moment()
+        sums = await asyncio.get_running_loop().run_in_executor(self._thread, moment.sums)
+        text = Metrics(self._report, sums).text()
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     async def _sync_now(self, request: web.Request) -> web.Response:
@@ -243,8 +260,30 @@ def _json(status: int, content: object) -> web.Response:
     return web.json_response(content, status=status, dumps=_dumps)
 
 
-def _dumps(content: object) -> str:
-    return json.dumps(content, separators=(",", ":"))
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _told(moment: Moment, *, everything: bool, within_s: float) -> tuple[Told, list[bytes]]:
+    """Have a moment told, with its rows as JSON: one by one, so that no other thread waits."""
+    told = moment.tell(everything=everything, within_s=within_s)
+    texts, separator = map(_dumps, told.rows), ""
+    pieces: list[bytes] = []
+    while several := list(islice(texts, _ROWS_A_PIECE)):
+        pieces.append((separator + ",".join(several)).encode())
+        separator = ","
+    return told, pieces
+
+
+async def _send(request: web.Request, pieces: Sequence[bytes]) -> web.StreamResponse:
+    """Answer with JSON piece by piece: all of it at once would take the loop too long."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+    response.content_length = sum(map(len, pieces))
+    with contextlib.suppress(ConnectionResetError):  # whoever asked has gone
+        await response.prepare(request)
+        for piece in pieces:
+            await response.write(piece)
+        await response.write_eof()
+    return response
 
 
 def _prepare_directory(directory: Path) -> None:

@@ -47,6 +47,8 @@ _MAX_MESSAGE = 500
 class Journal(Known):
     """Use as `async with`. Reading happens where it is called; writing in the journal's thread."""
 
+    _database: Database
+
     def __init__(
         self,
         path: Path,

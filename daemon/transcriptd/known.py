@@ -11,11 +11,14 @@ import contextlib
 import json
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
+from transcriptd.apart import Apart, any_text
 from transcriptd.model import NO_DOCUMENT, Session, Stat, State
 from transcriptd.rows import (
     ARCHIVED,
+    BRIEF,
     ROW,
     STAT,
     Excluded,
@@ -29,27 +32,58 @@ from transcriptd.rows import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-    from transcriptd.database import Database
+    from transcriptd.apart import Readable
 
 
 _STATES = {state.value: state for state in State}
 _AT_ONCE = 500  # rows: a scan that turns to the file system after each is a fifth slower
+_PLACES = 300  # in one statement: older versions of SQLite take 999 values
 _new = tuple.__new__  # a rescan makes a `Stat` for each session: without its constructor in Python
 
 
 class Known:
     """What stands in one journal."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Readable) -> None:
         self._database = database
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[Known]:
+        """Give the same through a connection of its own, for use in any one thread.
+
+        All of it is as of the first look, `by_id` and `known_files` excepted.
+        """
+        with contextlib.closing(Apart(self._database)) as reader:
+            yield Known(reader)
 
     def record(self, session: Session) -> Record | None:
         """Return what is known of a session."""
         where = "WHERE source = ? AND root = ? AND name = ?"
         rows = self._select(where, place_of(session))
         return next(iter(rows), None)
+
+    def records_of(
+        self, sessions: Iterable[Session], *, brief: bool = False
+    ) -> Iterator[tuple[Session, Record | None]]:
+        """Yield each of these sessions with what is known of it; a few hundred with one look.
+
+        `brief`: without guards and screenings, which may be long.
+        """
+        columns = ", ".join(BRIEF if brief else ROW)
+        left = iter(sessions)
+        while several := list(islice(left, _PLACES)):
+            places = [place_of(session) for session in several]
+            rows = self._database.read(
+                f"WITH wanted (s, r, n) AS (VALUES {', '.join(['(?, ?, ?)'] * len(places))})"  # noqa: S608 - constants
+                f" SELECT {columns} FROM wanted"
+                " CROSS JOIN sessions ON source = s AND root = r AND name = n",
+                tuple(value for place in places for value in place),
+            )
+            found = {place_of(record.session): record for record in _records(rows)}
+            for session, place in zip(several, places, strict=True):
+                yield session, found.get(place)
 
     def records(self, source: str, session_id: str) -> list[Record]:
         """Return what is known under a session id; a copy in another root has the same one."""
@@ -76,6 +110,24 @@ class Known:
     def everything(self) -> list[Record]:
         """Return every session."""
         return self._select("", ())
+
+    def by_id(self) -> Iterator[Record]:
+        """Yield every session by id, source and root; for use in any one thread."""
+        columns = ", ".join(ROW)
+        query = f"SELECT {columns} FROM sessions INDEXED BY sessions_by_id"  # noqa: S608 - constants
+        try:
+            connection = self._database.connect()
+        except sqlite3.Error:
+            return
+        try:
+            connection.text_factory = any_text
+            rows = connection.execute(f"{query} ORDER BY id, source, root, name")
+            while several := rows.fetchmany(_AT_ONCE):
+                yield from _records(several)
+        except sqlite3.Error:
+            self._database.doubt()
+        finally:
+            connection.close()
 
     def known_files(self, source: str, root: str) -> Iterator[tuple[str, Stat | None, State]]:
         """Yield (name, stat, state) of a root's sessions, by name; for use in any one thread."""
@@ -219,8 +271,12 @@ class Known:
     def _select(self, where: str, values: tuple[object, ...]) -> list[Record]:
         columns = ", ".join(ROW)
         rows = self._database.read(f"SELECT {columns} FROM sessions {where}", values)  # noqa: S608 - constants
-        found: list[Record] = []
-        for row in rows:
-            with contextlib.suppress(ValueError):  # damaged: nothing is known of it
-                found.append(record_of(row))
-        return found
+        return _records(rows)
+
+
+def _records(rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+    found: list[Record] = []
+    for row in rows:
+        with contextlib.suppress(ValueError):  # damaged: nothing is known of it
+            found.append(record_of(row))
+    return found

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from transcriptd.moment import Sums
     from transcriptd.report import Report
     from transcriptd.totals import OfSource
 
@@ -48,10 +49,11 @@ REASONS = (
 
 
 class Metrics:
-    """Shows one daemon's report as metrics."""
+    """Shows one daemon's report as metrics. Summing up may take long; the rest does not."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, sums: Sums) -> None:
         self._report = report
+        self._sums = sums
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -75,7 +77,7 @@ class Metrics:
         yield from self._store()
 
     def _sessions(self) -> Iterator[Metric]:
-        totals, sources = self._report.sums()
+        totals = self._report.totals(self._sums)
         sessions = GaugeMetricFamily("transcriptd_sessions", "Sessions by state.", labels=["state"])
         for state, count in totals["states"].items():
             sessions.add_metric([state], count)
@@ -103,10 +105,10 @@ class Metrics:
             "Since when the object that is behind longest is; 0 where there is none.",
             totals["oldest_behind_s"] or 0.0,
         )
-        yield from _of_sources(sources)
+        yield from _of_sources(self._sums.sources)
 
     def _scrub(self) -> Iterator[Metric]:
-        scrub = self._report.scrub()
+        scrub = self._report.scrub(self._sums)
         yield GaugeMetricFamily(
             "transcriptd_scrub_waiting",
             "Sessions that are to be read again in the background.",

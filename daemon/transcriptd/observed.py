@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Queue(Protocol):
     """Who waits, and since how many seconds."""
 
-    def waiting(self) -> dict[Session, float]: ...
+    def waits(self) -> tuple[list[Session], list[float]]: ...
 
 
 class Scanned(Protocol):

@@ -112,10 +112,19 @@ class Pool:
 
         `for_s` leaves out those whose oldest change was seen later than that long ago.
         """
+        waits = zip(*self.waits(), strict=True)
+        return {session: age for session, age in waits if age >= for_s}
+
+    @property
+    def backlog(self) -> int:
+        """How many there are."""
+        return len(self._debounce)
+
+    def waits(self) -> tuple[list[Session], list[float]]:
+        """Return the same sessions, and their seconds: of very many in a tenth of the time."""
         now = self._clock()
-        waiting = ((s, self._debounce.waiting_since(s)) for s in self._debounce.sessions())
-        ages = {session: now - since for session, since in waiting if since is not None}
-        return {session: age for session, age in ages.items() if age >= for_s}
+        sessions, since = self._debounce.since()
+        return sessions, [now - each for each in since]
 
     async def worked_off(self) -> None:
         """Wait until every change that is known now has had its turn, or was given up."""

@@ -30,6 +30,8 @@ Owns the document's shape; what it says comes from whoever knows. No text of mes
                 sent_bytes (of its current generation), behind_bytes, behind_since | null,
                 oldest_unarchived_s | null, requests (to the store, since the start)}]: those that
                 are not `current`, those with most damaged lines and with most findings, or all
+    sessions_left_off  how many of those that are not `current` are left off: above 1000, the
+                worst are there, those that wait longest and those that expire first; 0 with all
 
 A session's `oldest_unarchived_s` is the age of its oldest change that is not in the archive,
 `expires_at` is when its agent deletes it. What is behind is archived, beside the object that `key`
@@ -45,26 +47,24 @@ from typing import TYPE_CHECKING, Any
 import transcriptd
 from transcriptd.expiry import SOON_S, Expiry
 from transcriptd.model import State
-from transcriptd.roster import Roster, by_id, printable, standings
-from transcriptd.status import Standing
-from transcriptd.totals import of_all, of_sources
+from transcriptd.moment import Moment, of_journal
+from transcriptd.roster import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transcriptd.config import Config
     from transcriptd.known import Known
+    from transcriptd.moment import Sums, Told
     from transcriptd.observed import Observed, Watching
-    from transcriptd.rows import Record
     from transcriptd.sources import Source
     from transcriptd.status import Status
     from transcriptd.stores import Store
-    from transcriptd.totals import OfSource, Totals
+    from transcriptd.totals import Totals
 
 __all__ = ["SCHEMA", "Report", "printable", "without_daemon"]
 
 SCHEMA = 1
-_MOST = 100  # sessions that stand out in one way
 
 
 class Report:
@@ -92,14 +92,33 @@ class Report:
             return State.DISABLED.value
         return "ready" if status.ready else "starting"
 
+    def moment(self) -> Moment:
+        """Take down how sessions stand. All else that takes long can be done in a thread."""
+        daemon, status = self._daemon, self.status
+        is_disabled = daemon.store is None
+        return Moment(
+            standings={} if is_disabled else status.sessions.copy(),
+            waits=daemon.pool.waits() if daemon.pool else ((), ()),
+            requests=status.requests.copy(),
+            disabled_since=status.started if is_disabled else None,
+            now=time(),
+            sources=tuple(daemon.sources),
+            journal=daemon.journal,
+            expiry=self._expiry,
+            redaction_of=daemon.config.redaction_of,
+        )
+
     def document(self, *, everything: bool = False, within_s: float = SOON_S) -> dict[str, Any]:
         """Build the document; with `everything`, its sessions are all there are.
 
         What its agent deletes within `within_s` seconds counts as expiring.
         """
+        told = self.moment().tell(everything=everything, within_s=within_s)
+        return {**self.head(told, within_s), "sessions": list(told.rows)}
+
+    def head(self, told: Told, within_s: float) -> dict[str, Any]:
+        """Build all of the document but the sessions, with what a moment told."""
         daemon = self._daemon
-        roster = self._roster(everything=everything, outstanding=True)
-        sources = self._of_sources(roster, within_s)
         return {
             "schema": SCHEMA,
             "version": transcriptd.__version__,
@@ -109,83 +128,41 @@ class Report:
             "machine": daemon.config.machine,
             "max_age": daemon.config.health.max_age,
             "archive": self._archive(),
-            "totals": self._totals(roster, sources),
-            "sources": sources,
+            "totals": self.totals(told.sums),
+            "sources": told.sums.sources,
             "expiring_within_s": within_s,
-            "scrub": self.scrub(),
+            "scrub": self.scrub(told.sums),
             "store": self._store(),
             "watch": _watching(daemon.watch),
             "degraded": [
                 {"reason": t.reason, "since": t.since, "message": t.message, "hint": t.hint}
                 for t in self.status.degraded.values()
             ],
-            "sessions": [
-                {**roster.row(session, standing), "requests": self.status.requests[session]}
-                for session, standing in sorted(roster.everyone().items(), key=by_id)
-            ],
+            "sessions_left_off": told.left_off,
         }
 
-    def sums(self) -> tuple[Totals, list[OfSource]]:
-        """Return the sums alone, without building a row for each session."""
-        roster = self._roster(everything=False, outstanding=False)
-        sources = self._of_sources(roster, SOON_S)
-        return self._totals(roster, sources), sources
+    def totals(self, sums: Sums) -> Totals:
+        """Return sums over all sessions, with what happened since the start."""
+        status = self.status
+        return {
+            **sums.archived,
+            "backlog": sums.backlog,
+            "oldest_unarchived_s": sums.oldest_unarchived_s,
+            "archived": status.events["archived"],
+            "failed_attempts": status.events["failed"],
+            "last_archived_at": status.last_archived,
+        }
 
-    def scrub(self) -> dict[str, int]:
+    def scrub(self, sums: Sums) -> dict[str, int]:
         """Return how the scrub gets on."""
         scrub = self._daemon.scrub
-        waiting, waiting_bytes = self._daemon.journal.scrubbing()
+        waiting, waiting_bytes = sums.scrubbing
         return {
             "rate": scrub.rate,
             "waiting": waiting,
             "waiting_bytes": waiting_bytes,
             "read_bytes": scrub.read_bytes,
             "found": scrub.found,
-        }
-
-    def _roster(self, *, everything: bool, outstanding: bool) -> Roster:
-        """Return every session that is not current, also one that was never looked at.
-
-        Beside them all that are known, or those that are `outstanding`.
-        """
-        journal, now = self._daemon.journal, time()
-        waiting = self._daemon.pool.waiting() if self._daemon.pool else {}
-        known: list[Record] = []
-        if everything or self._daemon.store is None:
-            known = journal.everything()
-        elif outstanding:
-            known = _outstanding(journal)
-        records = {record.session: record for record in known}
-        if self._daemon.store is None:
-            live = dict.fromkeys(records, Standing(State.DISABLED, self.status.started))
-        else:
-            live = {s: Standing(State.PENDING, now - age) for s, age in waiting.items()}
-            live |= self.status.sessions
-        for session in live.keys() - records.keys():
-            if record := journal.record(session):
-                records[session] = record
-        return Roster(live, waiting, records, self._expiry)
-
-    def _of_sources(self, roster: Roster, within_s: float) -> list[OfSource]:
-        daemon = self._daemon
-        return of_sources(
-            daemon.sources,
-            roster,
-            daemon.journal,
-            redaction_of=daemon.config.redaction_of,
-            within_s=within_s,
-        )
-
-    def _totals(self, roster: Roster, sources: list[OfSource]) -> Totals:
-        ages = (roster.age(session, standing) for session, standing in roster.live.items())
-        status = self.status
-        return {
-            **of_all(sources, self._daemon.journal),
-            "backlog": len(roster.waiting),
-            "oldest_unarchived_s": max((age for age in ages if age is not None), default=None),
-            "archived": status.events["archived"],
-            "failed_attempts": status.events["failed"],
-            "last_archived_at": status.last_archived,
         }
 
     def _archive(self) -> dict[str, Any]:
@@ -225,32 +202,20 @@ def without_daemon(
     within_s: float = SOON_S,
 ) -> dict[str, Any]:
     """Build what the journal alone can tell of the document, while no daemon runs."""
-    known = journal.everything() if everything else journal.not_current()
-    known += [] if everything else _outstanding(journal)
-    records = {record.session: record for record in known}
-    roster = Roster({}, {}, records, Expiry(sources))
-    summed = of_sources(
-        sources, roster, journal, redaction_of=config.redaction_of, within_s=within_s
-    )
+    moment = of_journal(journal, tuple(sources), Expiry(sources), config.redaction_of)
+    told = moment.tell(everything=everything, within_s=within_s)
     return {
         "schema": SCHEMA,
         "version": transcriptd.__version__,
         "state": "stopped",
         "machine": config.machine,
         "archive": {"kind": config.store},
-        "totals": of_all(summed, journal),
-        "sources": summed,
+        "totals": told.sums.archived,
+        "sources": told.sums.sources,
         "expiring_within_s": within_s,
-        "sessions": [
-            roster.row(session, standing)
-            for session, standing in sorted(standings(known).items(), key=by_id)
-        ],
+        "sessions_left_off": told.left_off,
+        "sessions": list(told.rows),
     }
-
-
-def _outstanding(journal: Known) -> list[Record]:
-    """Return the sessions with most damaged lines, and those in which most was found."""
-    return journal.most_damaged(_MOST) + journal.most_findings(_MOST)
 
 
 def _watching(watch: Watching) -> list[dict[str, Any]]:

@@ -1,78 +1,114 @@
 """Which sessions there are, how each stands, and the row that says so. No text of messages.
 
 What is known comes from the journal and from what the stages told `status`; a file is asked only
-for when it changed last, and only where its agent deletes files for that.
+for when it changed last, and only where its agent deletes files for that. There may be very many
+sessions: they are gone through one by one, and only those that are shown are held.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections import Counter
 from dataclasses import dataclass
-from time import time
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from transcriptd.model import State
+from transcriptd.model import Session, State
+from transcriptd.rows import text_of
 from transcriptd.status import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from transcriptd.expiry import Expiry
-    from transcriptd.model import Session
+    from transcriptd.known import Known
     from transcriptd.rows import Record
 
 _UNARCHIVED = {State.PENDING, State.UPLOADING, State.RETRYING, State.QUARANTINED}
 _NEVER_EXPIRING = {State.SOURCE_GONE, State.EXCLUDED}  # what is deleted is not missed
 
 
+class Member(NamedTuple):
+    """A session, how it stands, and what the journal knows of it."""
+
+    session: Session
+    standing: Standing
+    record: Record | None
+
+
 @dataclass(frozen=True, slots=True)
 class Roster:
     """Sessions by how they stand.
 
-    `live` are those that are not current, `waiting` those with something to do and since how many
-    seconds, `records` what the journal knows of sessions, of those that are live at least.
+    `told` are those of which the stages said how they stand, `waiting` those with something to do
+    and since how many seconds; both at `now`, in Unix seconds. `journal` knows the others. Nothing
+    is archived where `disabled_since` then.
     """
 
-    live: Mapping[Session, Standing]
+    told: Mapping[Session, Standing]
     waiting: Mapping[Session, float]
-    records: Mapping[Session, Record]
+    now: float
+    journal: Known
     expiry: Expiry
+    disabled_since: float | None = None
 
-    def everyone(self) -> dict[Session, Standing]:
-        """Return how each session stands, of those that are live and those that are known."""
-        return {**standings(self.records.values()), **self.live}
+    def live(self) -> Iterator[Member]:
+        """Yield the sessions that are not current, also those that were never looked at.
 
-    def age(self, session: Session, standing: Standing) -> float | None:
+        What is known of them is brief.
+        """
+        if self.disabled_since is not None:
+            yield from self.everyone()
+            return
+        for session, record in self.journal.records_of(self._live(), brief=True):
+            yield Member(session, self._standing(session), record)
+
+    def everyone(self) -> Iterator[Member]:
+        """Yield those that are live and those that are known, sorted as rows are."""
+        live = ((each, None) for each in sorted(self._live(), key=_key))
+        known = ((each.session, each) for each in self.journal.by_id())
+        for _, same in groupby(heapq.merge(live, known, key=_by_key), key=_by_key):
+            *_, (session, record) = same  # of both the one that is known
+            yield Member(session, self._standing(session, record), record)
+
+    def members(self, sessions: Iterable[Session]) -> list[Member]:
+        """Return some of them, sorted as rows are."""
+        wanted = sorted(sessions, key=_key)
+        return [
+            Member(session, self._standing(session, record), record)
+            for session, record in self.journal.records_of(wanted)
+        ]
+
+    def age(self, member: Member) -> float | None:
         """Return since how many seconds a session has something that is not archived."""
-        ages = []
-        if session in self.waiting:
-            ages.append(self.waiting[session])
-        if standing.state in _UNARCHIVED:
-            ages.append(time() - self._since(session, standing))
+        waits = self.waiting.get(member.session)
+        ages = [] if waits is None else [waits]
+        if member.standing.state in _UNARCHIVED:
+            ages.append(self.now - _since(member))
         return round(max(0.0, *ages), 3) if ages else None
 
-    def is_archived(self, session: Session, standing: Standing) -> bool:
+    def is_archived(self, member: Member) -> bool:
         """Whether all that stands in a session is archived."""
-        record = self.records.get(session)
-        if record is None or session in self.waiting or standing.state in _UNARCHIVED:
+        state, record = member.standing.state, member.record
+        if record is None or state in _UNARCHIVED or member.session in self.waiting:
             return False
-        return record.is_archived and standing.state is not State.DISABLED
+        return record.is_archived and state is not State.DISABLED
 
-    def expires_at(self, session: Session, standing: Standing) -> float | None:
+    def expires_at(self, member: Member) -> float | None:
         """Return when the agent deletes a session, in Unix seconds; `None` where it does not."""
+        session, standing, record = member
         if standing.state in _NEVER_EXPIRING or self.expiry.after(session.source) is None:
             return None
-        record = self.records.get(session)
         if record and record.stat and standing.state not in _UNARCHIVED:
             changed_at: float | None = record.stat.mtime_ns / 1e9
         else:
             changed_at = _changed_at(session)
         return None if changed_at is None else self.expiry.at(session.source, changed_at)
 
-    def row(self, session: Session, standing: Standing) -> dict[str, Any]:
+    def row(self, member: Member) -> dict[str, Any]:
         """Say how one session stands, in the words of `report`."""
-        record = self.records.get(session)
+        session, standing, record = member
         cursor = record.cursor if record else None
         guard = record.guard if record else None
         behind_since = cursor.behind_since if cursor and cursor.tail_length else None
@@ -83,9 +119,9 @@ class Roster:
             "state": standing.state.value,
             "reason": standing.reason,
             "message": standing.message,
-            "since": round(self._since(session, standing), 3),
-            "is_archived": self.is_archived(session, standing),
-            "expires_at": _rounded(self.expires_at(session, standing)),
+            "since": round(_since(member), 3),
+            "is_archived": self.is_archived(member),
+            "expires_at": _rounded(self.expires_at(member)),
             "records": cursor.records if cursor else 0,
             "bytes": cursor.length if cursor else 0,
             "damaged_lines": guard.damaged if guard else 0,
@@ -95,20 +131,50 @@ class Roster:
             "sent_bytes": cursor.sent if cursor else 0,
             "behind_bytes": cursor.tail_length if cursor else 0,
             "behind_since": _rounded(behind_since),
-            "oldest_unarchived_s": self.age(session, standing),
+            "oldest_unarchived_s": self.age(member),
         }
 
-    def _since(self, session: Session, standing: Standing) -> float:
-        """Return since when a session stands like that; a restart does not begin it anew."""
-        record = self.records.get(session)
-        if record and (record.state, record.reason) == (standing.state, standing.reason):
-            return min(standing.since, record.since_ns / 1e9)
-        return standing.since
+    def _live(self) -> Iterator[Session]:
+        yield from self.told
+        yield from (session for session in self.waiting if session not in self.told)
+
+    def _standing(self, session: Session, record: Record | None = None) -> Standing:
+        if self.disabled_since is not None:
+            return Standing(State.DISABLED, self.disabled_since)
+        if told := self.told.get(session):
+            return told
+        waits = self.waiting.get(session)
+        if waits is not None:
+            return Standing(State.PENDING, self.now - waits)
+        assert record is not None
+        return standing_of(record)
 
 
-def standings(records: Iterable[Record]) -> dict[Session, Standing]:
-    """Say how each session stands by the journal. What it left unfinished, a scan looks at."""
-    return {r.session: Standing(r.state, r.since_ns / 1e9, r.reason, r.message) for r in records}
+def standing_of(record: Record) -> Standing:
+    """Say how a session stands by the journal. What it left unfinished, a scan looks at."""
+    return Standing(record.state, record.since_ns / 1e9, record.reason, record.message)
+
+
+def _since(member: Member) -> float:
+    """Return since when a session stands like that; a restart does not begin it anew."""
+    standing, record = member.standing, member.record
+    if record and (record.state, record.reason) == (standing.state, standing.reason):
+        return min(standing.since, record.since_ns / 1e9)
+    return standing.since
+
+
+def _key(session: Session) -> str:
+    """Return by what rows are sorted: as SQLite does, which has bytes behind text.
+
+    Text, because of 100,000 tuples collecting garbage would take longer than sorting them.
+    """
+    root = text_of(session.root)
+    root = f"\x7f{root.hex()}" if isinstance(root, bytes) else root
+    return f"{session.id}\0{session.source}\0{root}\0{session.name}"
+
+
+def _by_key(found: tuple[Session, Record | None]) -> str:
+    return _key(found[0])
 
 
 def findings_of(record: Record | None) -> dict[str, int]:
@@ -118,11 +184,6 @@ def findings_of(record: Record | None) -> dict[str, int]:
     counts = Counter(record.screening.found)
     counts.update(record.screening.in_document)
     return dict(sorted(counts.items()))
-
-
-def by_id(row: tuple[Session, Standing]) -> tuple[str, str, str]:
-    """Return by what rows are sorted."""
-    return row[0].id, row[0].source, row[0].root
 
 
 def printable(path: os.PathLike[str] | str) -> str:

@@ -69,6 +69,8 @@ ROW = (
     "source", "root", "name", "id", *STAT,
     "state", "reason", "message", "since_ns", "guard", "screening", *CURSOR,
 )  # fmt: skip
+BRIEF = tuple("NULL" if column in {"guard", "screening"} else column for column in ROW)
+"""The same without what may be long."""
 ARCHIVED = (State.CURRENT, State.CONFLICT, State.BEHIND)
 """The states in which all that stood in a file is archived, if the file is still the same."""
 

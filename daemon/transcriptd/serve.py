@@ -87,7 +87,7 @@ async def _keep_small(daemon: Daemon) -> None:
 
 
 def _summary(daemon: Daemon) -> str:
-    waiting = len(daemon.pool.waiting()) if daemon.pool else 0
+    waiting = daemon.pool.backlog if daemon.pool else 0
     troubles = ", ".join(daemon.status.degraded)
     return f"{daemon.watch.files} sessions, {waiting} waiting" + (
         f"; degraded: {troubles}" if troubles else ""

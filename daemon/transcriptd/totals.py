@@ -1,7 +1,7 @@
 """Sums over all sessions: by state, by source, by rule, and what an agent deletes soon.
 
-The journal's sums are corrected by those few sessions that stand differently just now, so that what
-this costs does not grow with the sessions that are current.
+The journal's sums are corrected by those sessions that stand differently just now (`Tally`), so
+that what this costs does not grow with the sessions that are current.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from transcriptd.config.kinds import Redaction
     from transcriptd.known import Known
-    from transcriptd.roster import Roster
-    from transcriptd.rows import Sum
+    from transcriptd.roster import Member, Roster
 
 _MOST_RULES = 5
 _NS = 10**9
@@ -82,22 +81,68 @@ class OfSource(TypedDict):
     expiring_unarchived: int
 
 
+class Tally:
+    """By how much sessions change the journal's sums, one after the other.
+
+    What the agent deletes within `within_s` seconds counts as expiring.
+    """
+
+    def __init__(self, roster: Roster, within_s: float) -> None:
+        self.expiry = roster.expiry
+        self.states: Counter[tuple[str, str]] = Counter()
+        self.expiring: Counter[str] = Counter()
+        self.unarchived: Counter[str] = Counter()
+        self.oldest_s: float | None = None
+        self._roster = roster
+        self._until = time() + within_s
+
+    def before_ns(self, source: str) -> int | None:
+        """Return before when a session changed last that is about to go; `None` where none is."""
+        after = self.expiry.after(source)
+        if after is None:
+            return None
+        return int(min(max(0.0, self._until - after), _LATEST_S) * _NS)
+
+    def add(self, member: Member) -> None:
+        """Count a session as it stands, instead of as the journal knows it."""
+        session, standing, record = member
+        source = session.source
+        if record:
+            self.states[source, record.state] -= 1
+        self.states[source, standing.state] += 1
+        age = self._roster.age(member)
+        if age is not None and (self.oldest_s is None or age > self.oldest_s):
+            self.oldest_s = age
+        before_ns = self.before_ns(source)
+        if before_ns is None:
+            return
+        was_counted = record is not None and record.state is not State.EXCLUDED
+        if record and was_counted and record.stat and record.stat.mtime_ns < before_ns:
+            self.expiring[source] -= 1
+            self.unarchived[source] -= not record.is_archived
+        expires_at = self._roster.expires_at(member)
+        if expires_at is not None and expires_at < self._until:
+            self.expiring[source] += 1
+            self.unarchived[source] += not self._roster.is_archived(member)
+
+
 def of_sources(
     names: Iterable[str],
-    roster: Roster,
+    tally: Tally,
     journal: Known,
     *,
     redaction_of: Callable[[str], Redaction],
-    within_s: float,
 ) -> list[OfSource]:
     """Sum up each source: those named, and others that the journal knows."""
     sums = journal.sums()
     damaged = journal.damaged()
     findings, with_findings = journal.findings(), journal.with_findings()
-    states = _states(roster, sums)
+    states = Counter({(each.source, each.state): each.sessions for each in sums})
+    states.update(tally.states)
+    states = +states  # where the journal cannot be read, nothing is corrected
     found: list[OfSource] = []
     for name in dict.fromkeys([*names, *(each.source for each in sums)]):
-        expiring, unarchived = _expiring(name, roster, journal, within_s)
+        expiring, unarchived = _expiring(name, tally, journal)
         of_this = [each for each in sums if each.source == name]
         found.append(
             {
@@ -112,7 +157,7 @@ def of_sources(
                     rule: count for (source, rule), count in findings.items() if source == name
                 },
                 "with_findings": with_findings.get(name, 0),
-                "expires_after_s": roster.expiry.after(name),
+                "expires_after_s": tally.expiry.after(name),
                 "expiring": expiring,
                 "expiring_unarchived": unarchived,
             }
@@ -149,34 +194,10 @@ def in_words(findings: Mapping[str, int]) -> str:
     return ", ".join([*shown, f"others {sum(rest):,}"] if rest else shown)
 
 
-def _states(roster: Roster, sums: Iterable[Sum]) -> Counter[tuple[str, str]]:
-    """Count sessions by source and state."""
-    states = Counter({(each.source, each.state): each.sessions for each in sums})
-    for session, standing in roster.live.items():
-        if record := roster.records.get(session):
-            states[session.source, record.state] -= 1
-        states[session.source, standing.state] += 1
-    return +states  # the journal goes on while it is read
-
-
-def _expiring(name: str, roster: Roster, journal: Known, within_s: float) -> tuple[int, int]:
-    """Count what the agent deletes within so many seconds, and what of that is not archived."""
-    after = roster.expiry.after(name)
-    if after is None:
+def _expiring(name: str, tally: Tally, journal: Known) -> tuple[int, int]:
+    """Count what the agent deletes soon, and what of that is not archived."""
+    before_ns = tally.before_ns(name)
+    if before_ns is None:
         return 0, 0
-    until = time() + within_s
-    before_ns = int(min(max(0.0, until - after), _LATEST_S) * _NS)
     sessions, unarchived = journal.unchanged_since(name, before_ns)
-    for session, standing in roster.live.items():
-        if session.source != name:
-            continue
-        record = roster.records.get(session)
-        was_counted = record is not None and record.state is not State.EXCLUDED
-        if record and was_counted and record.stat and record.stat.mtime_ns < before_ns:
-            sessions -= 1
-            unarchived -= not record.is_archived
-        expires_at = roster.expires_at(session, standing)
-        if expires_at is not None and expires_at < until:
-            sessions += 1
-            unarchived += not roster.is_archived(session, standing)
-    return max(0, sessions), max(0, unarchived)
+    return max(0, sessions + tally.expiring[name]), max(0, unarchived + tally.unarchived[name])

@@ -37,6 +37,13 @@ def test_a_session_is_due_once_it_has_been_quiet(debounce: Debounce) -> None:
     assert debounce.take(10.5) == A
 
 
+def test_since_when_each_waits_is_told_of_all_at_once(debounce: Debounce) -> None:
+    debounce.touch(A, 10.0)
+    debounce.touch(B, 11.0)
+    debounce.touch(A, 12.0)
+    assert debounce.since() == ([A, B], [10.0, 11.0])
+
+
 def test_each_change_makes_the_quiet_begin_anew(debounce: Debounce) -> None:
     debounce.touch(A, 10.0)
     debounce.touch(A, 10.4)

@@ -34,7 +34,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scraped(daemon: Daemon) -> Samples:
-    text = Metrics(Report(daemon)).text().decode()
+    report = Report(daemon)
+    text = Metrics(report, report.moment().sums()).text().decode()
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)

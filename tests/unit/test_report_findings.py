@@ -65,6 +65,10 @@ def of_source(told: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
+def scraped(report: Report) -> str:
+    return Metrics(report, report.moment().sums()).text().decode()
+
+
 def shown_line(shown: str) -> str:
     (line,) = re.findall(r"^findings +(.+)$", shown, re.MULTILINE)
     return str(line)
@@ -100,7 +104,7 @@ async def test_each_source_says_what_is_done_about_secrets(tmp_path: Path) -> No
     async with wired(tmp_path, **more) as daemon:
         await find(daemon.journal, "gone", {}, source="not-configured")
         told = Report(daemon).document()
-        metrics = Metrics(Report(daemon)).text().decode()
+        metrics = scraped(Report(daemon))
     for name, mode in (("claude", "mask"), ("codex", "off"), ("not-configured", "mask")):
         assert of_source(told, name)["redaction"] == mode
         assert f'transcriptd_redaction{{mode="{mode}",source="{name}"}} 1.0\n' in metrics
@@ -108,8 +112,8 @@ async def test_each_source_says_what_is_done_about_secrets(tmp_path: Path) -> No
 
 async def test_findings_are_measured_by_source_and_rule(tmp_path: Path) -> None:
     async with wired(tmp_path) as daemon:
-        before = Metrics(Report(daemon)).text().decode()
-        metrics = Metrics(await with_findings(daemon)).text().decode()
+        before = scraped(Report(daemon))
+        metrics = scraped(await with_findings(daemon))
     assert "transcriptd_findings{" not in before
     series = re.findall(r"^transcriptd_findings(\{.+\}) (.+)$", metrics, re.MULTILINE)
     assert series == [
@@ -136,7 +140,7 @@ async def test_what_stands_instead_of_a_secret_is_not_told(tmp_path: Path) -> No
     async with wired(tmp_path, **MASKED) as daemon:
         await daemon.journal.note(session("s"), None, State.CURRENT, screening=screening)
         report = Report(daemon)
-        said = json.dumps(report.document(everything=True)) + Metrics(report).text().decode()
+        said = json.dumps(report.document(everything=True)) + scraped(report)
         said += str(list(redaction.examine(daemon.config)))
     for told in ("**", "plain-digest", "chain-digest", "masks"):
         assert told not in said

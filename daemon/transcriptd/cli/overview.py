@@ -73,7 +73,8 @@ def _shown(document: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
     standing_out.sort(key=lambda s: _ORDER.index(s["state"]) if s["state"] in _ORDER else -1)
     found.sort(key=lambda s: -sum(s["findings"].values()))
     shown = standing_out[:_MOST_ROWS] + found[:_MOST_FOUND]
-    return shown, len(standing_out) + len(found) - len(shown)
+    left_off = document.get("sessions_left_off", 0)
+    return shown, len(standing_out) + len(found) - len(shown) + left_off
 
 
 class _Sessions:

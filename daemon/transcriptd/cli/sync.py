@@ -136,7 +136,7 @@ async def _pass(
 
         async def follow() -> None:
             while bar.is_shown and daemon.pool is not None:
-                bar.show(len(daemon.pool.waiting()))
+                bar.show(daemon.pool.backlog)
                 await asyncio.sleep(_POLL_S)
 
         following = asyncio.create_task(follow(), name="progress")
