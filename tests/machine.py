@@ -16,6 +16,7 @@ from tests.memory_store import MemoryStore
 from transcriptd import identity
 from transcriptd.archive import open_stream, span_of
 from transcriptd.budget import Budget
+from transcriptd.errors import StoreError, Superseded
 from transcriptd.gate import Gate
 from transcriptd.journal import Journal
 from transcriptd.layout import MASKED, Names, history_key
@@ -169,3 +170,14 @@ class Machine:
     def forget(self) -> None:
         """Forget which streams were looked at, as after a start."""
         self.uploader._known.clear()
+
+
+async def until_archived(machine: Machine) -> None:
+    """Take turns as the pool does: an error means another one."""
+    for _ in range(4):
+        try:
+            await machine.turn()
+        except (StoreError, Superseded):
+            continue
+        return
+    raise AssertionError("it never ends")

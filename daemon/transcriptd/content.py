@@ -46,27 +46,34 @@ class Held:
 class Joined:
     """Lines that are held in memory one by one, each without its line feed.
 
-    A read puts together what it returns: the whole is never there twice.
+    A read puts together what it returns. Once all is asked for at once, that alone is held.
     """
 
-    def __init__(self, lines: Sequence[bytes]) -> None:
+    def __init__(self, lines: Sequence[bytes | memoryview]) -> None:
         self._lines = lines
         self._ends = [*accumulate(len(memoryview(line)) + 1 for line in lines)]
+        self._whole: Held | None = None
 
     @property
     def size(self) -> int:
         return self._ends[-1] if self._ends else 0
 
     def read(self, start: int, end: int) -> bytes:
+        lines, whole = self._lines, self._whole
+        if whole:
+            return whole.read(start, end)
         end = min(end, self.size)
         if start >= end:
             return b""
         first, last = bisect_right(self._ends, start), bisect_left(self._ends, end)
-        pieces: list[bytes | memoryview] = [*self._lines[first : last + 1], b""]
+        pieces: list[bytes | memoryview] = [*lines[first : last + 1], b""]
         if end < self._ends[last]:
-            pieces[-2:] = [memoryview(self._lines[last])[: end - self._start(last)]]
+            pieces[-2:] = [memoryview(lines[last])[: end - self._start(last)]]
         pieces[0] = memoryview(pieces[0])[start - self._start(first) :]
-        return b"\n".join(pieces)
+        joined = b"\n".join(pieces)
+        if len(joined) == self.size:
+            self._whole, self._lines = Held(joined), ()
+        return joined
 
     def _start(self, number: int) -> int:
         return self._ends[number - 1] if number else 0

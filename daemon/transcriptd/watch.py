@@ -40,6 +40,7 @@ _LONGEST_RESCAN_S = 300.0  # however many sessions: a change whose event was los
 _REARM_COST = 20  # and one that follows new directories, one in so many
 _SHORTEST_STEP_MS = 20  # below that, an idle daemon wakes up for nothing
 _LONGEST_STEP_MS = 200
+_AT_ONCE = 1000  # changes
 _SLEPT_S = 10.0
 _LOOK_AGAIN = {State.QUARANTINED, State.BEHIND, State.PENDING}
 
@@ -138,7 +139,9 @@ class Watch:
             hint = "please report the logged traceback"
             self._status.degrade("scan_failed", str(error), hint)
             return False
-        for session in changed:
+        for number, session in enumerate(changed):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn
             self._on_change(session)
         return True
 

@@ -184,8 +184,9 @@ async def test_what_a_sink_overwrites_again_and_again_is_mended_once_a_minute(
             put(home, conversation(160 + number))
             # However long that takes, it is mended once.
             await daemon.sync(0.5 if number else 20, seal=True)
-        said = await daemon.state_of("one")
-        assert (said["state"], said["reason"]) == ("retrying", "foreign_writer")
+        await daemon.reports(
+            lambda said: [each["reason"] for each in said["sessions"]] == ["foreign_writer"]
+        )
         assert len(_stored(proxy)[before:]) == 1, "it was mended more than once"
         assert len(daemon.lines("daemon.degraded", reason="foreign_writer")) == 1
         assert await daemon.stop() == 0

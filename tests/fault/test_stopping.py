@@ -72,7 +72,8 @@ async def test_a_stop_while_the_store_is_down_ends_in_time_and_the_next_start_go
 ) -> None:
     await proxy.refuse()
     put_all(home, FEW)
-    async with running(home, **{DRAIN: "2"}) as daemon:
+    heard = ("env", "--default-signal=HUP")  # also where the tests run under nohup
+    async with running(home, under=heard, **{DRAIN: "2"}) as daemon:
         await daemon.logged("daemon.degraded", reason="store_unreachable")
         began = time.monotonic()
         daemon.process.send_signal(number)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.documents import conversation, history
-from tests.machine import Machine
+from tests.machine import Machine, until_archived
 from tests.memory_store import Bucket, Crashed
 from transcriptd.errors import (
-    StoreError,
     Superseded,
     Unreachable,
 )
@@ -62,17 +61,6 @@ def meta_of(bucket: Bucket, key: str = KEY) -> Meta:
 
 def phases(machine: Machine) -> list[tuple[int, str]]:
     return [(entry.txn, entry.phase) for entry in entries(machine.journal_path)]
-
-
-async def until_archived(machine: Machine) -> None:
-    """Take turns as the pool does: an error means another one."""
-    for _ in range(4):
-        try:
-            await machine.turn()
-        except (StoreError, Superseded):
-            continue
-        return
-    raise AssertionError("it never ends")
 
 
 async def test_what_was_staged_and_is_no_longer_to_be_done_is_rejected(machine: Machine) -> None:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.documents import conversation, document, history, message, save
-from tests.machine import Machine
+from tests.machine import Machine, until_archived
 from tests.memory_store import Bucket, Crashed, MemoryStore, Object
 from tests.servers.process import fast_parent
 from transcriptd import files
@@ -266,7 +266,8 @@ async def test_an_adopted_base_of_another_writer_is_well_and_elsewhere_it_is_for
     machine: Machine, bucket: Bucket
 ) -> None:
     bucket.overwrite(KEY, FIRST)
-    await grow(machine, 2)
+    machine.save(LONG[:2])
+    await until_archived(machine)
     assert Meta.decode(bucket.objects[KEY].metadata) is None
     assert (await verify(bucket, machine)).found == []
     assert (await verify(bucket)).found == [(What.FOREIGN, KEY)]
