@@ -141,6 +141,7 @@ BUDGETS = (
     Budget("start with 100,000 unchanged sessions, beyond a start with one",
            Place("unchanged", unchanged.ALONE, HUNDRED), 3, 1.5,
            floor=floors.SCAN, at=Place("unchanged", START, HUNDRED), is_ratio=True),
+    Budget("… memory, beyond that with one", Place("unchanged", unchanged.HELD, HUNDRED), 25),
     Budget("1 MB, save to archived, p50", Place("steady", WAIT, steady.LARGE, rank="p50"), 150,
            floor=floors.PUT_WHOLE),
     Budget("… p99", Place("steady", WAIT, steady.LARGE, rank="p99"), 250, 100,

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 RCLONE = "rclone rcd, idle"
 ALONE = "CPU of a start, for its sessions alone"
 """That of a start with all sessions, less that of a start with one."""
+HELD = "memory, for its sessions alone"
+"""That of doing nothing with all sessions, less that of doing nothing with one."""
 
 _SIZE = 300  # bytes of the history of a session
 _STARTS = 3
@@ -62,10 +64,11 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What it took until it was ready."""
+    """What it took until it was ready, and what it holds when it has come to rest."""
 
     wall_s: float
     cpu_s: float
+    rss_mb: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,14 @@ def _of_daemon(
         Figure(plan.scenario, kind.name, "descriptors", "", usage.descriptors),
         Figure(plan.scenario, kind.name, "lost sessions", "", float(first is None)),
     ]
-    with_one = min(each.cpu_s for each in _starts_with_one(kind, server, plan))
-    alone_s = [max(0.0, each.cpu_s - with_one) for each in starts]
-    figures.append(Figure.of(plan.scenario, kind.name, ALONE, "s", alone_s))
+    with_one = _starts_with_one(kind, server, plan)
+    least_s, least_mb = (min(e.cpu_s for e in with_one), min(e.rss_mb for e in with_one))
+    alone_s = [max(0.0, each.cpu_s - least_s) for each in starts]
+    held_mb = [max(0.0, each - least_mb) for each in idle.rss_mb]
+    figures += [
+        Figure.of(plan.scenario, kind.name, ALONE, "s", alone_s),
+        Figure.of(plan.scenario, kind.name, HELD, "MB", held_mb),
+    ]
     if first is not None:
         figures.append(Figure(plan.scenario, kind.name, "first archive after start", "s", first))
     return _told(figures)
@@ -274,10 +282,11 @@ def _starts(kind: type[Contender], ground: Ground, plan: _Plan) -> list[_Start]:
 def _start(contender: Contender, plan: _Plan) -> _Start:
     begun = time.monotonic()
     contender.start()
-    start = _Start(time.monotonic() - begun, contender.usage().cpu_s)
+    wall_s, cpu_s = time.monotonic() - begun, contender.usage().cpu_s
     time.sleep(plan.settled_s)  # whoever is stopped in the middle of something has more to do next
+    rss_mb = contender.usage().rss_mb
     contender.stop()
-    return start
+    return _Start(wall_s, cpu_s, rss_mb)
 
 
 def _starts_with_one(kind: type[Contender], server: Server, plan: _Plan) -> list[_Start]:
