@@ -33,7 +33,7 @@ _OUT = "docs/bench"
 _OUT_QUICK = ".cache/bench"  # smoke is not to overwrite what was measured
 _EXAMPLES = """
 examples:
-  python -m tests.bench                       everything: more than an hour
+  python -m tests.bench                       everything: more than two hours
   python -m tests.bench day --minutes 2       only the mixed day, shorter
   python -m tests.bench steady burst --contenders transcriptd,rclone --out results
   python -m tests.bench --quick               only to see that all of it runs
@@ -55,7 +55,7 @@ def main() -> None:
     chosen = [each for each in SCENARIOS if not arguments.what or each.name in arguments.what]
     try:
         with start(arguments.server) as server:
-            order = Order(server, (), arguments.minutes, arguments.sessions, arguments.quick)
+            order = Order(server, (), arguments.minutes, arguments.quick)
             problems = _measure_all(chosen, order, arguments.contenders, out)
     except Missing as missing:
         raise SystemExit(f"{arguments.server}: {missing}") from None
@@ -133,10 +133,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--server", choices=NAMES, default="minio", help="against which (minio)")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of a mixed day (10)")
     parser.add_argument(
-        "--sessions", type=_numbers, default=[10_000, 100_000], metavar="N,N",
-        help="how many unchanged sessions (10000,100000)",
-    )  # fmt: skip
-    parser.add_argument(
         "--out", type=Path, help=f"where results go ({_OUT}; with --quick {_OUT_QUICK})"
     )
     parser.add_argument("--quick", action="store_true", help="see that all of it runs")
@@ -161,10 +157,6 @@ def _arguments() -> argparse.Namespace:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in _words(text)]
 
 
 if __name__ == "__main__":

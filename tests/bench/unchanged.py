@@ -82,23 +82,20 @@ class _Idle:
 
 
 def run(
-    server: Server, contenders: Sequence[type[Contender]], *, sessions: Sequence[int], quick: bool
+    server: Server, contenders: Sequence[type[Contender]], *, sessions: int, quick: bool
 ) -> list[Figure]:
-    """Measure everybody with so many sessions, one number after the other."""
-    idle_s = 2.0 if quick else 60.0
-    figures: list[Figure] = []
-    for count in [200] if quick else sessions:
-        plan = _Plan(count, idle_s)
-        with _sessions(count) as (directory, document):
-            figures += floors.of_a_start(plan.scenario, directory)
-            figures += floors.of_idling(plan.scenario, idle_s)
-            figures += _of_rclone(plan)
-            shared = create_bucket(server)
-            for kind in contenders:
-                if issubclass(kind, Loop):
-                    figures += _of_loop(kind, shared, directory, document, plan)
-                else:
-                    figures += _of_daemon(kind, create_bucket(server), directory, document, plan)
+    """Measure everybody with so many sessions."""
+    plan = _Plan(sessions, idle_s=2.0 if quick else 60.0)
+    with _sessions(sessions) as (directory, document):
+        figures = floors.of_a_start(plan.scenario, directory)
+        figures += floors.of_idling(plan.scenario, plan.idle_s)
+        figures += _of_rclone(plan)
+        shared = create_bucket(server)
+        for kind in contenders:
+            if issubclass(kind, Loop):
+                figures += _of_loop(kind, shared, directory, document, plan)
+            else:
+                figures += _of_daemon(kind, create_bucket(server), directory, document, plan)
     return figures
 
 

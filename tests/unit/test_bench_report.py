@@ -326,7 +326,7 @@ def test_who_fails_leaves_the_figures_of_the_others(capfd: pytest.CaptureFixture
         return [waits(kind.name, 1.0) for kind in order.contenders]
 
     scenario = Scenario("steady", "", run, lambda _: 1, in_turn=True)
-    outcome = measured(scenario, Order(NOWHERE, [Rclone, Aws, S5cmd], 1, (), quick=True))
+    outcome = measured(scenario, Order(NOWHERE, [Rclone, Aws, S5cmd], 1, quick=True))
     assert [figure.contender for figure in outcome.figures] == [Rclone.name, S5cmd.name]
     assert outcome.failed == {Aws.name: "OSError: no room"}
     assert "no room" in capfd.readouterr().err
