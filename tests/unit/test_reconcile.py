@@ -216,6 +216,15 @@ async def test_where_somebody_was_before_no_finished_generation_is_begun_again(
     assert (machine.archived(), meta_of(bucket).generation) == (history(SHORT), 5)
 
 
+async def test_where_the_store_appends_in_place_nobody_claims_anything(
+    machine: Machine, bucket: Bucket
+) -> None:
+    bucket.appends = True
+    machine.save(SHORT)
+    await machine.turn()
+    assert set(bucket.objects) == {KEY}
+
+
 async def test_of_two_newcomers_the_second_finds_the_claim_of_the_first(
     machine: Machine, second: Machine, bucket: Bucket
 ) -> None:

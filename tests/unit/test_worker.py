@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.daemon import eventually
 from tests.documents import SESSION_ID, compact, conversation, document, history
@@ -271,6 +272,16 @@ async def test_a_failure_names_its_reason_and_the_state_is_retrying(machine: Mac
         machine.worker.failed(session, error, 1.0)
         standing = machine.status.sessions[session]
         assert (standing.state, standing.reason) == (State.RETRYING, reason)
+
+
+async def test_an_archive_that_moved_on_is_worth_a_warning_where_it_is_not_looked_at_at_once(
+    machine: Machine,
+) -> None:
+    session = machine.save(SHORT)
+    with capture_logs() as events:
+        machine.worker.failed(session, Superseded("x"), 0.0)
+        machine.worker.failed(session, Superseded("x"), 1.0)
+    assert [event["log_level"] for event in events] == ["debug", "warning"]
 
 
 async def test_an_archived_change_is_measured_from_when_it_was_seen(tmp_path: Path) -> None:
