@@ -15,14 +15,32 @@ from typing import TYPE_CHECKING
 
 from transcriptd.app import Daemon
 from transcriptd.config import load
+from transcriptd.database import Database
 from transcriptd.health import Health
 from transcriptd.report import Report
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    import pytest
+
     from transcriptd.config import Config
+
+
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each statement that is asked of a journal through connections opened from now on."""
+    asked: list[str] = []
+    connect = Database.connect
+
+    def noting(database: Database) -> sqlite3.Connection:
+        connection = connect(database)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(Database, "connect", noting)
+    return asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from transcriptd.errors import ConditionFailed, NotFound
+from transcriptd.errors import ConditionFailed, NotFound, Superseded
 from transcriptd.layout import FORMAT, META_PREFIX, claim_key
 from transcriptd.stores import Absent, Matches
+from transcriptd.survey import Survey, list_tails, survey
+from transcriptd.tail import Chain, Tails
 
 if TYPE_CHECKING:
     from transcriptd.layout import Names
     from transcriptd.stores import Store
+
+ASSUMED = 128 << 10
+"""Up to so many bytes a base is put where nothing stands, without asking first whether it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,38 @@ async def put_claim(
     return True
 
 
+async def claim_untouched(store: Store, names: Names, key: str, size: int) -> Survey | None:
+    """Claim a stream that nobody has, of which `size` bytes would be sent.
+
+    Returns what stands there since then; `None` where somebody has it, or had it. Whoever closes a
+    generation has a claim, and claims stay: where there is none, nothing was ever closed. Raises
+    `StoreError`.
+    """
+    if size > ASSUMED and await store.head(key) is not None:
+        return None
+    tails = await list_tails(store, names.prefix, key)
+    if tails != Tails() or not await put_claim(store, names, key):
+        return None
+    return Survey(None, None, Tails(claims=(names.writer,)), Chain(), -1, may_list=True)
+
+
+async def claim_found(
+    store: Store, names: Names, key: str, found: Survey, replaces: str = ""
+) -> Survey:
+    """Claim a stream before anything is written to it: whoever claims later sees it.
+
+    Returns what stands there since then. Raises `Superseded` where that changed meanwhile.
+    """
+    if store.appends or names.writer in found.tails.claims:
+        return found
+    replaced = frozenset({replaces} - {names.writer, ""})
+    await put_claim(store, names, key, replaces=replaced)
+    again = await survey(store, names.prefix, key)
+    if not _is_same(found, again):
+        raise Superseded("the archive changed while it was claimed")
+    return again
+
+
 async def taken_over(store: Store, names: Names, key: str, generation: int) -> frozenset[str]:
     """Return the writers whose history in a generation gives way to ours, by our own claim."""
     try:
@@ -97,3 +134,10 @@ async def _read(store: Store, where: str) -> tuple[str, Claim | None]:
         return etag, msgspec.json.decode(body, type=Claim)
     except msgspec.MsgspecError:
         return etag, None
+
+
+def _is_same(before: Survey, after: Survey) -> bool:
+    """Whether nothing but claims came in between."""
+    tags = tuple(found.head.etag if found.head else "" for found in (before, after))
+    segments = before.tails.segments == after.tails.segments
+    return tags[0] == tags[1] and segments and before.closed == after.closed

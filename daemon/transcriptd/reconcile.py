@@ -12,11 +12,11 @@ from dataclasses import replace
 from time import time
 from typing import TYPE_CHECKING
 
-from transcriptd.claim import put_claim, taken_over
+from transcriptd.claim import claim_found, claim_untouched, taken_over
 from transcriptd.compare import Comparison, digest_of
 from transcriptd.decision import Decision, Standing, garbage_of, unfinished_of
 from transcriptd.digest import digests
-from transcriptd.errors import AccessDenied, Behind, Superseded
+from transcriptd.errors import AccessDenied, Behind
 from transcriptd.layout import SegmentMeta, conflict_key
 from transcriptd.logs import get_logger
 from transcriptd.masks import within
@@ -34,8 +34,7 @@ from transcriptd.plan import (
 from transcriptd.remask import Remask
 from transcriptd.screen import keeping
 from transcriptd.staged import StagedWork
-from transcriptd.survey import Survey, list_tails, survey
-from transcriptd.tail import Chain, Tails
+from transcriptd.survey import Survey, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
     from transcriptd.stores import Store
 
 log = get_logger("transcriptd.reconcile")
-
-ASSUMED = 128 << 10
-"""Up to so many bytes a base is put where nothing stands, without asking first whether it does."""
 
 
 class Reconciler:
@@ -106,7 +102,7 @@ class Reconciler:
         cursor = settled
         known = cursor if cursor and _is_known(found, cursor) else None
         if known and await self._is_all_ours(look, known, found, extends=extends):
-            claimed = await self._claim(key, found)
+            claimed = await claim_found(self._store, self._names, key, found)
             await self._staged.settle_tail(session, known, found)
             return await self._go_on(look, known, claimed, extends=extends)
         comparison = Comparison(self._store, look)
@@ -127,7 +123,8 @@ class Reconciler:
                 length_bytes=cursor.length,
                 hint="somebody else removed or overwrote it; `transcriptd verify` has the rest",
             )
-        claimed = await self._claim(key, found, remote.writer if remote else "")
+        other = remote.writer if remote else ""
+        claimed = await claim_found(self._store, self._names, key, found, other)
         if isinstance(settlement, Continue):
             adopted = settlement.cursor
             await self._staged.adopt(session, cursor, adopted)
@@ -148,39 +145,12 @@ class Reconciler:
         """Look at the archive of a stream of which `size` bytes would be sent."""
         if is_new and not self._store.appends:
             try:
-                untouched = await self._untouched(key, size)
+                untouched = await claim_untouched(self._store, self._names, key, size)
             except AccessDenied:  # who may not list is told so of what is absent, too
                 untouched = None
             if untouched is not None:
                 return untouched
         return await survey(self._store, self._names.prefix, key)
-
-    async def _untouched(self, key: str, size: int) -> Survey | None:
-        """Claim a stream that nobody has; `None` where somebody has it, or had it.
-
-        Whoever closes a generation has a claim, and claims stay: where there is none, nothing was
-        ever closed.
-        """
-        if size > ASSUMED and await self._store.head(key) is not None:
-            return None
-        tails = await list_tails(self._store, self._names.prefix, key)
-        if tails != Tails() or not await put_claim(self._store, self._names, key):
-            return None
-        return Survey(None, None, Tails(claims=(self._names.writer,)), Chain(), -1, may_list=True)
-
-    async def _claim(self, key: str, found: Survey, replaces: str = "") -> Survey:
-        """Claim a stream before anything is written to it: whoever claims later sees it.
-
-        Returns what stands there since then. Raises `Superseded` where that changed meanwhile.
-        """
-        if self._store.appends or self._names.writer in found.tails.claims:
-            return found
-        replaced = frozenset({replaces} - {self._names.writer, ""})
-        await put_claim(self._store, self._names, key, replaces=replaced)
-        again = await survey(self._store, self._names.prefix, key)
-        if not _is_same(found, again):
-            raise Superseded("the archive changed while it was claimed")
-        return again
 
     async def _spoilt(self, look: Look, found: Survey, key: str) -> PutBase | None:
         """Whether a base that was staged and never proven holds other bytes than it was sent."""
@@ -295,13 +265,6 @@ class Reconciler:
 
     def _standing(self, found: Survey) -> Standing:
         return Standing.of(found, self._names, appends=self._store.appends)
-
-
-def _is_same(before: Survey, after: Survey) -> bool:
-    """Whether nothing but claims came in between."""
-    tags = tuple(found.head.etag if found.head else "" for found in (before, after))
-    segments = before.tails.segments == after.tails.segments
-    return tags[0] == tags[1] and segments and before.closed == after.closed
 
 
 async def _extends(look: Look, cursor: Cursor | None) -> bool:

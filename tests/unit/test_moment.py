@@ -11,12 +11,11 @@ import pytest
 from rich.console import Console
 
 from tests.agents import Claude
-from tests.observed import configuration, wired
+from tests.observed import configuration, traced, wired
 from transcriptd import client
 from transcriptd.cli.overview import overview
 from transcriptd.cli.status import ask
 from transcriptd.client import Answer
-from transcriptd.database import Database
 from transcriptd.health import Health
 from transcriptd.model import Session, State
 from transcriptd.notable import MOST_ROWS
@@ -25,7 +24,6 @@ from transcriptd.roster import Roster
 from transcriptd.status import Standing
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -130,15 +128,7 @@ async def test_a_session_that_is_known_and_waits_has_one_row_among_all(tmp_path:
 async def test_what_is_known_of_many_that_wait_is_read_with_few_looks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    connect = Database.connect
-
-    def noting(database: Database) -> sqlite3.Connection:
-        connection = connect(database)
-        connection.set_trace_callback(asked.append)
-        return connection
-
-    monkeypatch.setattr(Database, "connect", noting)
+    asked = traced(monkeypatch)
     async with wired(tmp_path) as daemon:
         let_wait(daemon, 1)
         Report(daemon).moment().sums()

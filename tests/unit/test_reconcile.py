@@ -12,6 +12,7 @@ import pytest
 from tests.documents import conversation, history
 from tests.machine import Machine, until_archived
 from tests.memory_store import Bucket, Crashed
+from transcriptd.claim import ASSUMED
 from transcriptd.errors import (
     Superseded,
     Unreachable,
@@ -19,7 +20,6 @@ from transcriptd.errors import (
 from transcriptd.journal import entries
 from transcriptd.layout import Meta, claim_key, generation_key
 from transcriptd.model import State
-from transcriptd.reconcile import ASSUMED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,9 +16,8 @@ from click.testing import CliRunner
 
 from tests.agents import UUID, Claude, write
 from tests.documents import compact, document, message
-from tests.observed import call, configuration, running, sessions, wired
+from tests.observed import call, configuration, running, sessions, traced, wired
 from transcriptd.cli import main
-from transcriptd.database import Database
 from transcriptd.errors import Unreachable
 from transcriptd.files import stat_at
 from transcriptd.journal import Journal
@@ -487,15 +486,7 @@ async def test_a_few_sessions_that_stand_out_do_not_cost_a_look_at_all_of_them(
 async def test_the_sums_over_all_sessions_are_read_from_indexes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
-    connect = Database.connect
-
-    def noting(database: Database) -> sqlite3.Connection:
-        connection = connect(database)
-        connection.set_trace_callback(asked.append)
-        return connection
-
-    monkeypatch.setattr(Database, "connect", noting)
+    asked = traced(monkeypatch)
     async with wired(tmp_path) as daemon:
         sums(Report(daemon))
         asked.remove("BEGIN")
