@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.documents import compact, conversation, document, history
-from tests.machine import Machine
+from tests.machine import Machine, until_archived
 from tests.memory_store import Bucket, Object
-from transcriptd.errors import Damaged, StoreError, Superseded, Unreachable
+from transcriptd.errors import Damaged, Superseded, Unreachable
 from transcriptd.layout import Meta, SegmentMeta, machine_of, segment_key
 from transcriptd.model import Session, State
 from transcriptd.takeover import take_over
@@ -85,20 +85,9 @@ def finished(bucket: Bucket) -> dict[int, bytes]:
     }
 
 
-async def until_done(machine: Machine) -> None:
-    """Take turns as the pool does: an error means another one."""
-    for _ in range(4):
-        try:
-            await machine.turn()
-        except (StoreError, Superseded):
-            continue
-        return
-    raise AssertionError("it never ends")
-
-
 async def archive(machine: Machine, messages: Sequence[Message]) -> None:
     machine.save(messages)
-    await until_done(machine)
+    await until_archived(machine)
 
 
 async def take(machine: Machine) -> None:
@@ -107,7 +96,7 @@ async def take(machine: Machine) -> None:
     # The ledger does not know what people say: what stands there now may give way.
     bucket = machine.store.remote
     bucket.ledger.held(machine_of(machine.names.writer), bucket.objects[KEY].body)
-    await until_done(machine)
+    await until_archived(machine)
 
 
 @pytest.mark.parametrize("saved", [LONG, OTHER], ids=["extends", "differs"])
