@@ -143,7 +143,7 @@ def _of_day(order: Order) -> float:
 SCENARIOS = (
     Scenario(
         "steady",
-        "one session of 1 MB, saved once a second",
+        "one session, saved once a second: of 100 KB, and of 1 MB",
         _in_turn("steady"),
         _each(45),
         in_turn=True,

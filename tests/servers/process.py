@@ -63,8 +63,9 @@ def listens(port: int) -> bool:
 
 
 def program(name: str, advice: str) -> str:
-    """Find an executable on PATH or in $TRANSCRIPTD_TEST_BIN, or say how to install it."""
-    places = os.pathsep.join((os.environ.get("TRANSCRIPTD_TEST_BIN", ""), os.environ["PATH"]))
+    """Find an executable on PATH or where `.ci/run` puts it, or say how to install it."""
+    built = os.environ.get("TRANSCRIPTD_TEST_BIN") or Path.home() / ".cache/transcriptd-tests/bin"
+    places = os.pathsep.join((str(built), os.environ["PATH"]))
     if found := shutil.which(name, path=places):
         return found
     raise Missing(f"{name} is not installed: {advice}")
